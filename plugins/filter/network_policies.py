@@ -1,0 +1,200 @@
+# Copyright: Contributors to the lambda_microservice.platform project
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from ansible.errors import AnsibleFilterError
+
+DOCUMENTATION = r"""
+name: network_policies
+short_description: NetworkPolicies of one namespace from the platform's table of flows
+version_added: 0.1.0
+description:
+  - One table says who may call whom. This filter yields the policies that one namespace needs so that its part of the
+    table holds, an egress rule at the sender of a flow and an ingress rule at its receiver.
+  - The result has one policy for each app, named after it, and one named C(all.pods) for flows that name the whole namespace.
+  - Each policy isolates its pods both ways. What the table does not list is denied, DNS included unless another policy
+    allows it.
+author:
+  - The lambda_microservice.platform team
+positional: _input, namespace
+options:
+  _input:
+    description:
+      - The flows, each a dictionary with C(from), C(to) and C(ports).
+      - C(from) and C(to) are V(NAMESPACE/APP), the pods of NAMESPACE that are labelled C(app.kubernetes.io/name=APP), or
+        V(NAMESPACE/*), every pod of NAMESPACE. V(monitoring) is short for V(monitoring/*).
+      - V(world) is every address, inside and outside of the cluster. One end of a flow can be V(world), not both.
+      - C(ports) is a list of TCP port numbers of the receiving pods.
+    type: list
+    elements: dict
+    required: true
+  namespace:
+    description: The namespace to make policies for.
+    type: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Allow what the controller's namespace sends and receives
+  lambda_microservice.platform.policy:
+    name: controller
+    namespace: controller
+    objects: "{{ flows | lambda_microservice.platform.network_policies('controller') }}"
+  vars:
+    flows:
+      - {from: world, to: ingress/envoy, ports: [8443, 8080]}
+      - {from: ingress/envoy, to: controller/controller, ports: [8080]}
+      - {from: monitoring, to: controller/controller, ports: [9090]}
+"""
+
+RETURN = r"""
+_value:
+  description: NetworkPolicy objects, ordered by name; the same flows in another order give the same result.
+  type: list
+  elements: dict
+"""
+
+WORLD = "world"
+WORLD_BLOCKS = ("0.0.0.0/0", "::/0")
+SHORT = {"monitoring": "monitoring/*"}
+# A dot cannot be in an app's name (a DNS label), so this name cannot be an app's.
+WHOLE_NAMESPACE_POLICY = "all.pods"
+
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_KEYS = ("from", "to", "ports")
+_ENDPOINT_FORM = "NAMESPACE/APP, NAMESPACE/*, 'monitoring' or 'world'"
+
+
+class Endpoint(NamedTuple):
+    """One end of a flow. ``app`` is ``*`` for the whole namespace; ``namespace`` is empty for the world."""
+
+    namespace: str
+    app: str
+
+    def peer(self) -> list[dict[str, Any]]:
+        """The endpoint as NetworkPolicyPeers."""
+        if not self.namespace:
+            return [{"ipBlock": {"cidr": block}} for block in WORLD_BLOCKS]
+        peer: dict[str, Any] = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.namespace}}}
+        if self.app != "*":
+            peer["podSelector"] = {"matchLabels": {"app.kubernetes.io/name": self.app}}
+        return [peer]
+
+
+class Flow(NamedTuple):
+    """A checked row of the table."""
+
+    sender: Endpoint
+    receiver: Endpoint
+    ports: tuple[int, ...]
+
+
+def _fail(where: str, found: Any, expected: str) -> None:
+    raise AnsibleFilterError(f"network_policies: {where} is wrong. Found: {found!r}. Expected: {expected}.")
+
+
+def _endpoint(value: Any, where: str) -> Endpoint:
+    if not isinstance(value, str):
+        _fail(where, value, _ENDPOINT_FORM)
+    if value == WORLD:
+        return Endpoint("", "")
+    namespace, slash, app = SHORT.get(value, value).partition("/")
+    if not slash or not _DNS_LABEL.fullmatch(namespace) or not (app == "*" or _DNS_LABEL.fullmatch(app)):
+        _fail(where, value, _ENDPOINT_FORM + ", in lower-case letters, digits and hyphens")
+    return Endpoint(str(namespace), str(app))
+
+
+def parse_flows(flows: Any) -> list[Flow]:
+    """Check the table and return its rows; the error names the row, what was found and what was expected."""
+    if not isinstance(flows, (list, tuple)):
+        _fail("the input", flows, "a list of flows")
+    parsed = []
+    for index, flow in enumerate(flows):
+        where = f"flow {index}"
+        if not isinstance(flow, dict):
+            _fail(where, flow, "a dictionary with the keys from, to and ports")
+        if set(flow) != set(_KEYS):
+            _fail(f"{where} (its keys)", sorted(str(key) for key in flow), "exactly the keys from, to and ports")
+        sender = _endpoint(flow["from"], f"{where}, from,")
+        receiver = _endpoint(flow["to"], f"{where}, to,")
+        if not sender.namespace and not receiver.namespace:
+            _fail(where, dict(flow), "at least one end that is not 'world'")
+        ports = flow["ports"]
+        if not isinstance(ports, (list, tuple)) or not ports:
+            _fail(f"{where}, ports,", ports, "a list of at least one TCP port number")
+        for port in ports:
+            if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
+                _fail(f"{where}, ports,", port, "TCP port numbers, integers from 1 to 65535")
+        parsed.append(Flow(sender, receiver, tuple(sorted({int(port) for port in ports}))))
+    return parsed
+
+
+def _rules(ports_by_peer: dict[Endpoint, set[int]], direction: str) -> list[dict[str, Any]]:
+    """One rule for each distinct set of ports, so that peers with the same ports share a rule."""
+    by_ports: dict[tuple[int, ...], list[Endpoint]] = {}
+    for peer, ports in sorted(ports_by_peer.items()):
+        by_ports.setdefault(tuple(sorted(ports)), []).append(peer)
+    return [
+        {
+            direction: [entry for peer in peers for entry in peer.peer()],
+            "ports": [{"protocol": "TCP", "port": port} for port in ports],
+        }
+        for ports, peers in sorted(by_ports.items())
+    ]
+
+
+def network_policies(flows: Any, namespace: Any) -> list[dict[str, Any]]:
+    """NetworkPolicies of ``namespace`` that permit ``flows`` and nothing else."""
+    if not isinstance(namespace, str) or not _DNS_LABEL.fullmatch(namespace):
+        _fail("namespace", namespace, "the name of a namespace")
+    ingress: dict[str, dict[Endpoint, set[int]]] = {}
+    egress: dict[str, dict[Endpoint, set[int]]] = {}
+    for flow in parse_flows(flows):
+        if flow.sender.namespace == namespace:
+            egress.setdefault(flow.sender.app, {}).setdefault(flow.receiver, set()).update(flow.ports)
+        if flow.receiver.namespace == namespace:
+            ingress.setdefault(flow.receiver.app, {}).setdefault(flow.sender, set()).update(flow.ports)
+
+    policies = []
+    for app in sorted(set(ingress) | set(egress)):
+        labels = {
+            "app.kubernetes.io/part-of": "lambda-microservice-platform",
+            "app.kubernetes.io/component": "network-policy",
+        }
+        selector: dict[str, Any] = {}
+        if app != "*":
+            labels["app.kubernetes.io/name"] = app
+            selector = {"matchLabels": {"app.kubernetes.io/name": app}}
+        # Both types always: a direction without rules is closed by this policy itself, not only by a default that
+        # somebody may have removed.
+        spec: dict[str, Any] = {"podSelector": selector, "policyTypes": ["Ingress", "Egress"]}
+        if app in ingress:
+            spec["ingress"] = _rules(ingress[app], "from")
+        if app in egress:
+            spec["egress"] = _rules(egress[app], "to")
+        policies.append(
+            {
+                "apiVersion": "networking.k8s.io/v1",
+                "kind": "NetworkPolicy",
+                "metadata": {
+                    "name": WHOLE_NAMESPACE_POLICY if app == "*" else app,
+                    "namespace": str(namespace),
+                    "labels": labels,
+                },
+                "spec": spec,
+            }
+        )
+    return policies
+
+
+class FilterModule:
+    """Registers the filter."""
+
+    def filters(self):
+        """Names and functions."""
+        return {"network_policies": network_policies}
