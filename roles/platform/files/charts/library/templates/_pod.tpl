@@ -1,0 +1,122 @@
+{{- define "library.podSecurityContext" -}}
+{{- $values := include "library.values" . | fromYaml -}}
+runAsNonRoot: true
+seccompProfile:
+  type: RuntimeDefault
+{{- with $values.securityContext }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "library.topologySpreadConstraints" -}}
+{{- $values := include "library.values" . | fromYaml -}}
+{{- $spread := $values.spread -}}
+{{- $context := . -}}
+{{- range $key, $wanted := dict "topology.kubernetes.io/zone" $spread.zone "kubernetes.io/hostname" $spread.host }}
+{{- if $wanted }}
+- topologyKey: {{ $key }}
+  maxSkew: {{ $spread.maxSkew }}
+  whenUnsatisfiable: {{ $spread.whenUnsatisfiable }}
+  labelSelector:
+    matchLabels:
+      {{- include "library.selectorLabels" $context | nindent 6 }}
+  {{- /* On by default since 1.27; an older API server would drop the fields silently. */}}
+  {{- if semverCompare ">=1.27.0-0" $context.root.Capabilities.KubeVersion.Version }}
+  {{- if and $spread.minDomains (eq $spread.whenUnsatisfiable "DoNotSchedule") }}
+  minDomains: {{ $spread.minDomains }}
+  {{- end }}
+  {{- with $context.revisionLabel }}
+  matchLabelKeys:
+    - {{ . }}
+  {{- end }}
+  {{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "library.affinity" -}}
+{{- $values := include "library.values" . | fromYaml -}}
+{{- if $values.affinity }}
+{{- toYaml $values.affinity }}
+{{- else if eq $values.antiAffinity "required" -}}
+podAntiAffinity:
+  requiredDuringSchedulingIgnoredDuringExecution:
+    - topologyKey: kubernetes.io/hostname
+      labelSelector:
+        matchLabels:
+          {{- include "library.selectorLabels" . | nindent 10 }}
+{{- else if eq $values.antiAffinity "preferred" -}}
+podAntiAffinity:
+  preferredDuringSchedulingIgnoredDuringExecution:
+    - weight: 100
+      podAffinityTerm:
+        topologyKey: kubernetes.io/hostname
+        labelSelector:
+          matchLabels:
+            {{- include "library.selectorLabels" . | nindent 12 }}
+{{- end }}
+{{- end -}}
+
+{{- define "library.tolerations" -}}
+{{- $values := include "library.values" . | fromYaml -}}
+{{- range $taint := list "node.kubernetes.io/not-ready" "node.kubernetes.io/unreachable" }}
+- key: {{ $taint }}
+  operator: Exists
+  effect: NoExecute
+  tolerationSeconds: {{ $values.nodeFailureTolerationSeconds }}
+{{- end }}
+{{- with $values.tolerations }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Everything of a pod's spec that is not containers and volumes. */}}
+{{- define "library.podSpec" -}}
+{{- $values := include "library.values" . | fromYaml -}}
+serviceAccountName: {{ .name }}
+automountServiceAccountToken: {{ $values.serviceAccount.automountToken }}
+{{- /* Service variables of a namespace shared by many workloads can shadow a program's own settings. */}}
+enableServiceLinks: false
+{{- with $values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
+securityContext:
+  {{- include "library.podSecurityContext" . | nindent 2 }}
+{{- with $values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with include "library.affinity" . }}
+affinity:
+  {{- . | nindent 2 }}
+{{- end }}
+{{- with include "library.topologySpreadConstraints" . }}
+topologySpreadConstraints:
+  {{- . | trim | nindent 2 }}
+{{- end }}
+tolerations:
+  {{- include "library.tolerations" . | trim | nindent 2 }}
+{{- end -}}
+
+{{/* A pod template; `pod` names the chart's template that renders containers and volumes. */}}
+{{- define "library.podTemplate" -}}
+{{- $values := include "library.values" . | fromYaml -}}
+metadata:
+  labels:
+    {{- include "library.labels" . | nindent 4 }}
+    {{- with $values.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- with printf "%s\n%s" (include "library.checksums" .) ($values.podAnnotations | empty | ternary "" (toYaml $values.podAnnotations)) | trim }}
+  annotations:
+    {{- . | nindent 4 }}
+  {{- end }}
+spec:
+  {{- include "library.podSpec" . | nindent 2 }}
+  {{- include .pod . | trim | nindent 2 }}
+{{- end -}}
