@@ -23,7 +23,9 @@ author:
 positional: _input, built, overrides, registry
 options:
   _input:
-    description: The table, image name to a dictionary with C(repository), C(tag) and C(digest); one of the last two may be missing.
+    description:
+      - The table, image name to a dictionary with C(repository), C(tag) and C(digest).
+      - C(tag) or C(digest) may be missing.
     type: dict
     required: true
   built:
@@ -45,8 +47,10 @@ options:
 EXAMPLES = r"""
 - name: Show the references
   ansible.builtin.debug:
-    msg: "{{ images | lambda_microservice.platform.image_references(built, {'redis': {'tag': '8.0.3'}}, 'registry.example.com/mirror') }}"
+    msg: "{{ images | lambda_microservice.platform.image_references(built, overrides, 'registry.example.com/mirror') }}"
   vars:
+    overrides:
+      redis: {tag: '8.0.3'}
     images:
       redis: {repository: docker.io/library/redis, tag: '8.0.2'}
       controller: {repository: ghcr.io/example/controller, tag: '1.0'}
@@ -108,7 +112,7 @@ def _table(table: Any, where: str) -> dict[str, dict[str, str]]:
 
 
 def _split_host(repository: str) -> tuple[str, str]:
-    """Registry host (empty if none) and path. The first part is a host under the rule that Docker set: a dot, a colon, or localhost."""
+    """Registry host (empty if none) and path. By Docker's rule a host has a dot or a colon, or is localhost."""
     first, slash, rest = repository.partition("/")
     if slash and (first == "localhost" or "." in first or ":" in first):
         return first, rest
@@ -144,10 +148,7 @@ def image_references(images: Any, built: Any = None, overrides: Any = None, regi
         if "tag" not in merged and "digest" not in merged:
             _fail(f"images.{name}", dict(merged), "a tag, a digest or both: an image without them changes by itself")
         host, path = _split_host(merged["repository"])
-        if prefix and not (host and "repository" in change):
-            reference = f"{prefix}/{path}"
-        else:
-            reference = merged["repository"]
+        reference = f"{prefix}/{path}" if prefix and not (host and "repository" in change) else merged["repository"]
         if "tag" in merged:
             reference += ":" + merged["tag"]
         if "digest" in merged:

@@ -16,7 +16,8 @@ version_added: 0.1.0
 description:
   - One table says who may call whom. This filter yields the policies that one namespace needs so that its part of the
     table holds, an egress rule at the sender of a flow and an ingress rule at its receiver.
-  - The result has one policy for each app, named after it, and one named C(all.pods) for flows that name the whole namespace.
+  - The result has one policy for each app, named after it, and one named C(all.pods) for flows that name the whole
+    namespace.
   - Each policy isolates its pods both ways. What the table does not list is denied, DNS included unless another policy
     allows it.
 author:
@@ -26,8 +27,9 @@ options:
   _input:
     description:
       - The flows, each a dictionary with C(from), C(to) and C(ports).
-      - C(from) and C(to) are V(NAMESPACE/APP), the pods of NAMESPACE that are labelled C(app.kubernetes.io/name=APP), or
-        V(NAMESPACE/*), every pod of NAMESPACE. V(monitoring) is short for V(monitoring/*).
+      - C(from) and C(to) are V(NAMESPACE/APP), the pods of NAMESPACE that are labelled
+        C(app.kubernetes.io/name=APP), or V(NAMESPACE/*), every pod of NAMESPACE. V(monitoring) is short for
+        V(monitoring/*).
       - V(world) is every address, inside and outside of the cluster. One end of a flow can be V(world), not both.
       - C(ports) is a list of TCP port numbers of the receiving pods.
     type: list

@@ -1,0 +1,158 @@
+# Copyright: Contributors to the lambda_microservice.platform project
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: policy
+short_description: Apply a batch of Kubernetes objects and prune what the batch no longer names
+version_added: 0.1.0
+description:
+  - Applies all objects of a batch by server-side apply under the field manager V(lambda-microservice-platform), many at
+    once, in an order that lets them depend on each other (Namespaces and CustomResourceDefinitions first, webhook
+    configurations and admission policy bindings last).
+  - Field conflicts are forced, the batch's values win. Fields that the batch does not set stay with whoever set them.
+  - What differs is first tried in a dry run. If the cluster refuses one object, the task fails with every refusal and
+    nothing is changed.
+  - An object whose fields and their ownership are already as the batch says is recognised without a request of its own,
+    so that a run without changes costs one list per kind and namespace.
+  - The batch is an ApplySet (KEP-3659). Its record is the ConfigMap C(policy-NAME) in O(namespace), its members carry
+    the label C(applyset.kubernetes.io/part-of). Other tools that know ApplySets can list them.
+  - A run that was interrupted leaves nothing that the next run does not finish.
+author:
+  - The lambda_microservice.platform team
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+options:
+  name:
+    description:
+      - The batch's name, unique in O(namespace). At most 53 characters.
+      - Under another name it is another batch; remove the old one with O(state=absent).
+    type: str
+    required: true
+  namespace:
+    description:
+      - Where the batch's record is. It exists already or is one of the batch's Namespaces.
+      - Namespaced objects without C(metadata.namespace) belong here too.
+    type: str
+    required: true
+  objects:
+    description:
+      - The objects of the batch, each with C(apiVersion), C(kind) and C(metadata.name), in any namespaces.
+      - A Secret's C(stringData) is stored as its C(data). A null is the same as an absent field.
+      - With O(state=absent) they are only needed to find members whose record was lost.
+    type: list
+    elements: dict
+    default: []
+  prune:
+    description:
+      - Delete members that the batch no longer names. Only objects with the batch's label are ever deleted, and only
+        the one that was seen (by its UID).
+      - Namespaces, CustomResourceDefinitions, PersistentVolumes and PersistentVolumeClaims are never deleted, since
+        what they hold would go with them. They lose the label, stay, and are named in RV(notes).
+    type: bool
+    default: true
+  state:
+    description: V(absent) deletes all members in reverse order and then the record.
+    type: str
+    choices: [present, absent]
+    default: present
+attributes:
+  check_mode:
+    description:
+      - Tells what would change, after the same dry run.
+      - Objects in namespaces and of kinds that do not exist yet count as created, and RV(notes) says that they were not
+        checked.
+    support: full
+  diff_mode:
+    description: Shows each changed object before and after. A Secret's values are hidden, also when they differ.
+    support: full
+requirements:
+  - kubernetes >= 24.2
+"""
+
+EXAMPLES = r"""
+- name: Apply the controller's policies
+  lambda_microservice.platform.policy:
+    name: controller
+    namespace: controller
+    objects: "{{ platform_flows | lambda_microservice.platform.network_policies('controller') }}"
+
+- name: Apply objects from templates
+  lambda_microservice.platform.policy:
+    name: foundation
+    namespace: kube-system
+    objects: "{{ lookup('ansible.builtin.template', 'foundation.yml.j2') | from_yaml_all }}"
+
+- name: Remove the batch
+  lambda_microservice.platform.policy:
+    name: controller
+    namespace: controller
+    state: absent
+"""
+
+RETURN = r"""
+objects:
+  description:
+    - What happened to each object, and to the batch's record.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    apiVersion: {description: The API version., type: str, returned: always}
+    kind: {description: The kind., type: str, returned: always}
+    name: {description: The name., type: str, returned: always}
+    namespace: {description: The namespace, empty for objects of the whole cluster., type: str, returned: always}
+    action:
+      description:
+        - V(created), V(updated), V(unchanged) or V(deleted); V(released) for an object that lost the label and stays;
+          V(kept) for one that O(prune=false) leaves.
+      type: str
+      returned: always
+    fields:
+      description:
+        - Paths of the fields that changed in an updated object. V(metadata.managedFields) alone is a change of owner.
+      type: list
+      elements: str
+      returned: always
+  sample:
+    - apiVersion: networking.k8s.io/v1
+      kind: NetworkPolicy
+      name: controller
+      namespace: controller
+      action: updated
+      fields: ['spec.ingress[0].ports[0].port']
+notes:
+  description: What a person should know, such as objects that stay and objects that could not be checked beforehand.
+  returned: success
+  type: list
+  elements: str
+applyset:
+  description: The batch's record, with C(name), C(namespace) and C(id), the value of the members' label.
+  returned: success
+  type: dict
+errors:
+  description: When several objects failed, the parts of each error (C(what), C(where), C(found), C(expected), C(fix)).
+  returned: failure
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.policy import ARGUMENT_SPEC, run
+
+
+def main():
+    """Run as an ordinary module, where the action plugin of the same name cannot run in process."""
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    try:
+        result = run(module.params, check_mode=module.check_mode, diff=module._diff)
+    except PlatformError as error:
+        module.fail_json(**error.result())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
