@@ -1,0 +1,407 @@
+//! The HTTP API. openapi.yaml describes it, and a test holds the two together.
+
+mod observe;
+mod request;
+
+use std::future::ready;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Json, Router};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use serde_json::value::RawValue;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::config::Config;
+use crate::error::ApiError;
+use crate::language::{Language, PerLanguage};
+use crate::metrics::{LanguageLabels, Metrics, ShedLabels};
+use crate::redis_master::{RedisMaster, RedisUnavailable};
+use crate::runtime_client::{Execution, RuntimeClient};
+use crate::session::{Session, SessionStore, StoredSession};
+use crate::shutdown::Lifecycle;
+use crate::trace_context::TraceContext;
+use observe::Facts;
+use request::{JsonText, LanguageTitle, UserId, json_body, session_id};
+
+/// Within the second that a kubelet's probe waits by default.
+const READINESS_TIMEOUT: Duration = Duration::from_millis(800);
+const SHED_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+pub struct Api {
+    config: Config,
+    redis: Arc<RedisMaster>,
+    sessions: SessionStore,
+    runtimes: RuntimeClient,
+    metrics: Arc<Metrics>,
+    lifecycle: Lifecycle,
+    requests: Semaphore,
+    /// A limit for each language: a slow runtime holds up callers of its own language alone.
+    executions: PerLanguage<Semaphore>,
+}
+
+impl Api {
+    /// Needs a tokio runtime: the connections are opened in the background.
+    pub fn new(config: Config, metrics: Arc<Metrics>, lifecycle: Lifecycle) -> Self {
+        let redis = Arc::new(RedisMaster::new(&config.redis, metrics.clone()));
+        let executions = || Semaphore::new(config.max_concurrent_executions);
+        Api {
+            sessions: SessionStore::new(redis.clone(), &config.redis, config.session_expiry),
+            runtimes: RuntimeClient::new(&config, metrics.clone()),
+            requests: Semaphore::new(config.max_concurrent_requests),
+            executions: PerLanguage {
+                nodejs: executions(),
+                python: executions(),
+                rust: executions(),
+            },
+            redis,
+            metrics,
+            lifecycle,
+            config,
+        }
+    }
+}
+
+/// What the API offers: the only list of it, from which the routes, the metrics' labels and the test of openapi.yaml
+/// come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Initialize,
+    Execute,
+    Session,
+    Health,
+    Ready,
+}
+
+impl Operation {
+    pub const ALL: [Operation; 5] = [
+        Operation::Initialize,
+        Operation::Execute,
+        Operation::Session,
+        Operation::Health,
+        Operation::Ready,
+    ];
+
+    pub const fn path(self) -> &'static str {
+        match self {
+            Operation::Initialize => "/api/v1/initialize",
+            Operation::Execute => "/api/v1/execute/{request_id}",
+            Operation::Session => "/api/v1/sessions/{request_id}",
+            Operation::Health => "/health",
+            Operation::Ready => "/ready",
+        }
+    }
+
+    pub const fn method(self) -> Method {
+        match self {
+            Operation::Initialize | Operation::Execute => Method::POST,
+            Operation::Session | Operation::Health | Operation::Ready => Method::GET,
+        }
+    }
+
+    const fn label(self) -> &'static str {
+        match self {
+            Operation::Initialize => "initialize",
+            Operation::Execute => "execute",
+            Operation::Session => "session",
+            Operation::Health => "health",
+            Operation::Ready => "ready",
+        }
+    }
+
+    const fn is_probe(self) -> bool {
+        matches!(self, Operation::Health | Operation::Ready)
+    }
+
+    fn handler(self) -> MethodRouter<Arc<Api>> {
+        match self {
+            Operation::Initialize => post(initialize),
+            Operation::Execute => post(execute),
+            Operation::Session => get(show_session),
+            Operation::Health => get(health),
+            Operation::Ready => get(readiness),
+        }
+    }
+}
+
+pub fn router(api: Arc<Api>) -> Router {
+    let mut router = Router::new();
+    for operation in Operation::ALL {
+        let mut handler = operation.handler();
+        if !operation.is_probe() {
+            handler = handler.route_layer(from_fn_with_state(api.clone(), admit));
+        }
+        router = router.route(operation.path(), handler);
+    }
+    router
+        .method_not_allowed_fallback(|| ready(ApiError::method_not_allowed()))
+        .fallback(|| ready(ApiError::not_found("there is nothing at this path")))
+        .layer(from_fn_with_state(api.clone(), observe::observe))
+        .with_state(api)
+}
+
+/// Refuses at once what is beyond the limit, before its body is read: memory stays bounded, and a caller learns soon
+/// that it should come back later.
+async fn admit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    match api.requests.try_acquire() {
+        Ok(_permit) => next.run(request).await,
+        Err(_) => shed(&api, "requests", "the controller is busy").into_response(),
+    }
+}
+
+fn shed(api: &Api, limit: &'static str, message: &str) -> ApiError {
+    api.metrics
+        .requests_shed
+        .get_or_create(&ShedLabels { limit })
+        .inc();
+    ApiError::unavailable(message, SHED_RETRY_AFTER)
+}
+
+fn store_unavailable(RedisUnavailable(cause): RedisUnavailable) -> ApiError {
+    ApiError::unavailable(
+        "the session store is not available; nothing ran",
+        Duration::from_secs(2),
+    )
+    .because(format!("Redis: {cause}"))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InitializeBody<'a> {
+    #[serde(borrow, default)]
+    context: JsonText<'a>,
+    #[serde(borrow)]
+    script_content: &'a RawValue,
+}
+
+#[derive(Serialize)]
+struct Initialized {
+    request_id: Uuid,
+    status: &'static str,
+    expires_at: Timestamp,
+}
+
+async fn initialize(
+    State(api): State<Arc<Api>>,
+    Extension(facts): Extension<Arc<Facts>>,
+    LanguageTitle { language, title }: LanguageTitle,
+    UserId(user_id): UserId,
+    request: Request,
+) -> Result<Json<Initialized>, ApiError> {
+    facts.set_language(language);
+    let body = json_body(request, api.config.max_body_size).await?;
+    let body: InitializeBody<'_> = request::parse(&body)?;
+    let script_size = script_size(body.script_content)?;
+    if script_size > api.config.max_script_size {
+        let limit = api.config.max_script_size;
+        return Err(ApiError::too_large(format!(
+            "script_content has {script_size} bytes; at most {limit} are taken"
+        )));
+    }
+    let request_id = Uuid::new_v4();
+    facts.set_request_id(request_id);
+    let created_at = Timestamp::now();
+    let expires_at = api.sessions.expires_at(created_at);
+    let session = Session {
+        language,
+        language_title: title.into(),
+        user_id: user_id.map(Into::into),
+        created_at,
+        expires_at,
+        script_size,
+        context: body.context.checked("context")?,
+        script_content: body.script_content,
+    };
+    api.sessions
+        .save(request_id, &session)
+        .await
+        .map_err(store_unavailable)?;
+    api.metrics
+        .sessions_created
+        .get_or_create(&LanguageLabels { language })
+        .inc();
+    Ok(Json(Initialized {
+        request_id,
+        status: "initialized",
+        expires_at,
+    }))
+}
+
+/// Bytes of the script itself, which its JSON text has more of.
+fn script_size(script: &RawValue) -> Result<usize, ApiError> {
+    let script: String = serde_json::from_str(script.get())
+        .map_err(|_| ApiError::invalid("script_content must be a string of Unicode characters"))?;
+    if script.trim().is_empty() {
+        return Err(ApiError::invalid("script_content is empty"));
+    }
+    Ok(script.len())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExecuteBody<'a> {
+    #[serde(borrow, default)]
+    params: JsonText<'a>,
+}
+
+#[derive(Serialize)]
+struct Executed {
+    result: Box<RawValue>,
+    request_id: Uuid,
+    execution_time_ms: serde_json::Number,
+    memory_usage_bytes: u64,
+}
+
+async fn execute(
+    State(api): State<Arc<Api>>,
+    Extension(facts): Extension<Arc<Facts>>,
+    Extension(trace): Extension<TraceContext>,
+    UserId(user_id): UserId,
+    request: Request,
+) -> Result<Json<Executed>, ApiError> {
+    let deadline = Instant::from_std(facts.start) + api.config.runtime_call_timeout();
+    let request_id = session_id(request.uri().path())?;
+    facts.set_request_id(request_id);
+    let body = json_body(request, api.config.max_body_size).await?;
+    let body: ExecuteBody<'_> = request::parse(&body)?;
+    let params = body.params.checked("params")?;
+    let stored = find_session(&api, request_id).await?;
+    let session = owned_session(&stored, user_id.as_deref())?;
+    facts.set_language(session.language);
+    let Ok(_permit) = api.executions.get(session.language).try_acquire() else {
+        let message = format!("too many {} executions at once", session.language);
+        return Err(shed(&api, "executions", &message));
+    };
+    let execution = Execution {
+        request_id,
+        params,
+        context: session.context,
+        script_content: session.script_content,
+    };
+    let executed = api
+        .runtimes
+        .execute(session.language, &execution, &trace, deadline)
+        .await
+        .map_err(|failure| failure.into_api_error(session.language))?;
+    Ok(Json(Executed {
+        result: executed.result,
+        request_id,
+        execution_time_ms: executed.execution_time_ms,
+        memory_usage_bytes: executed.memory_usage_bytes,
+    }))
+}
+
+#[derive(Serialize)]
+struct SessionView<'a> {
+    request_id: Uuid,
+    status: &'static str,
+    language: Language,
+    language_title: &'a str,
+    script_size_bytes: usize,
+    created_at: Timestamp,
+    expires_at: Timestamp,
+}
+
+async fn show_session(
+    State(api): State<Arc<Api>>,
+    Extension(facts): Extension<Arc<Facts>>,
+    UserId(user_id): UserId,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let request_id = session_id(request.uri().path())?;
+    facts.set_request_id(request_id);
+    let stored = find_session(&api, request_id).await?;
+    let session = owned_session(&stored, user_id.as_deref())?;
+    facts.set_language(session.language);
+    let view = SessionView {
+        request_id,
+        status: "initialized",
+        language: session.language,
+        language_title: &session.language_title,
+        script_size_bytes: session.script_size,
+        created_at: session.created_at,
+        expires_at: session.expires_at,
+    };
+    Ok(Json(view).into_response())
+}
+
+async fn find_session(api: &Api, request_id: Uuid) -> Result<StoredSession, ApiError> {
+    let found = api
+        .sessions
+        .find(request_id)
+        .await
+        .map_err(store_unavailable)?;
+    found.ok_or_else(no_session)
+}
+
+/// Another user's session is not found, rather than forbidden: its existence is nobody else's business.
+fn owned_session<'a>(
+    stored: &'a StoredSession,
+    user_id: Option<&str>,
+) -> Result<Session<'a>, ApiError> {
+    let session = stored.session().map_err(|error| {
+        let cause = format!(
+            "the stored session cannot be read (column {})",
+            error.column()
+        );
+        ApiError::internal("the stored session cannot be read", cause)
+    })?;
+    if session.belongs_to(user_id) {
+        Ok(session)
+    } else {
+        Err(no_session())
+    }
+}
+
+fn no_session() -> ApiError {
+    ApiError::not_found("there is no such session, or it has expired")
+}
+
+async fn health() -> impl IntoResponse {
+    Json(json!({"status": "ok"}))
+}
+
+/// Ready is a replica that can keep sessions and is not shutting down. A runtime that is away is shown, but only its
+/// language suffers from it, so the replica stays.
+async fn readiness(State(api): State<Arc<Api>>) -> Response {
+    let deadline = Instant::now() + READINESS_TIMEOUT;
+    let check = |language| api.runtimes.check(language, deadline);
+    let (redis, nodejs, python, rust) = tokio::join!(
+        api.redis.ping(deadline),
+        check(Language::Nodejs),
+        check(Language::Python),
+        check(Language::Rust)
+    );
+    let part = |state: &Result<(), String>| match state {
+        Ok(()) => json!({"status": "up"}),
+        Err(message) => json!({"status": "down", "message": message}),
+    };
+    let redis = redis.map_err(|RedisUnavailable(cause)| cause);
+    let parts = json!({
+        "redis": part(&redis),
+        "nodejs-runtime": part(&nodejs),
+        "python-runtime": part(&python),
+        "rust-runtime": part(&rust),
+    });
+    let problem = match &redis {
+        _ if api.lifecycle.is_draining() => "this replica is shutting down".to_owned(),
+        Err(cause) => format!("redis is down: {cause}"),
+        Ok(()) => return Json(json!({"status": "ready", "parts": parts})).into_response(),
+    };
+    let body = json!({
+        "status": "not_ready",
+        "parts": parts,
+        "error": {"code": crate::error::ErrorCode::Unavailable.name(), "message": problem},
+    });
+    let retry_after = [(header::RETRY_AFTER, HeaderValue::from_static("1"))];
+    (StatusCode::SERVICE_UNAVAILABLE, retry_after, Json(body)).into_response()
+}

@@ -1,0 +1,310 @@
+//! What a request must look like. Whatever does not is answered with INVALID_REQUEST or PAYLOAD_TOO_LARGE.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::Operation;
+use super::observe::Facts;
+use crate::error::ApiError;
+use crate::language::Language;
+
+/// Deeper JSON overflows the stack of one or another language's parser (serde_json's own limit is 128), which must
+/// not be the runtime's problem.
+const DEEPEST_JSON: usize = 100;
+const LONGEST_TITLE: usize = 128;
+const LONGEST_USER_ID: usize = 128;
+/// For the whole body. A caller that sends more slowly holds one of the places that all share.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The header `Language-Title: LANGUAGE-TITLE`.
+pub struct LanguageTitle {
+    pub language: Language,
+    /// The whole header.
+    pub title: String,
+}
+
+impl<S: Sync> FromRequestParts<S> for LanguageTitle {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let Some(header) = single_header(&parts.headers, "Language-Title")? else {
+            return Err(ApiError::invalid(
+                "the header Language-Title is missing; it is LANGUAGE-TITLE, as in nodejs-hello",
+            ));
+        };
+        LanguageTitle::parse(header)
+    }
+}
+
+impl LanguageTitle {
+    fn parse(header: &str) -> Result<Self, ApiError> {
+        let (language, title) = header.split_once('-').unwrap_or((header, ""));
+        let Some(language) = Language::from_name(language) else {
+            let known = Language::ALL.map(Language::name).join(", ");
+            return Err(ApiError::invalid(format!(
+                "Language-Title must begin with a known language ({known}) and a dash"
+            )));
+        };
+        let plain = title
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        if title.is_empty() || header.len() > LONGEST_TITLE || !plain {
+            return Err(ApiError::invalid(format!(
+                "the title in Language-Title must be letters, digits, dots, dashes and underscores, {LONGEST_TITLE} \
+                 characters at most with the language"
+            )));
+        }
+        Ok(LanguageTitle {
+            language,
+            title: header.to_owned(),
+        })
+    }
+}
+
+/// The header `X-User-ID`, where there is one. The edge decides whether it can be trusted.
+pub struct UserId(pub Option<String>);
+
+impl<S: Sync> FromRequestParts<S> for UserId {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let user_id = single_header(&parts.headers, "X-User-ID")?;
+        if let Some(user_id) = user_id {
+            let plain = user_id.bytes().all(|byte| byte.is_ascii_graphic());
+            if user_id.is_empty() || user_id.len() > LONGEST_USER_ID || !plain {
+                return Err(ApiError::invalid(format!(
+                    "X-User-ID must be 1 to {LONGEST_USER_ID} visible ASCII characters"
+                )));
+            }
+            if let Some(facts) = parts.extensions.get::<std::sync::Arc<Facts>>() {
+                facts.set_user(user_id);
+            }
+        }
+        Ok(UserId(user_id.map(str::to_owned)))
+    }
+}
+
+/// A header that must not come twice: two readers of it might take different ones.
+fn single_header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, ApiError> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(ApiError::invalid(format!(
+            "the header {name} is there more than once"
+        )));
+    }
+    let text = value
+        .to_str()
+        .map_err(|_| ApiError::invalid(format!("the header {name} is not visible ASCII")))?;
+    Ok(Some(text))
+}
+
+/// The last part of the path of a request about one session.
+pub fn session_id(path: &str) -> Result<Uuid, ApiError> {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    // One spelling only: the parser would also take braces, "urn:uuid:" and no dashes.
+    let hyphenated = (last.len() == 36)
+        .then(|| Uuid::try_parse(last).ok())
+        .flatten();
+    hyphenated.ok_or_else(|| {
+        ApiError::invalid("the request_id in the path is not a UUID, as initialize gives it")
+    })
+}
+
+/// The body of a request that must carry JSON.
+pub async fn json_body(request: Request, limit: usize) -> Result<Bytes, ApiError> {
+    let content_type = single_header(request.headers(), header::CONTENT_TYPE.as_str())?;
+    let media_type = content_type
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim();
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        return Err(ApiError::invalid("Content-Type must be application/json"));
+    }
+    let declared = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse().ok());
+    let mut body = request.into_body();
+    let too_large = || ApiError::too_large(format!("the body is larger than {limit} bytes"));
+    if declared.is_some_and(|length: u64| length > limit as u64) {
+        discard(&mut body, limit).await;
+        return Err(too_large());
+    }
+    match timeout(BODY_TIMEOUT, Limited::new(&mut body, limit).collect()).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            discard(&mut body, limit).await;
+            Err(too_large())
+        }
+        Ok(Err(_)) => Err(ApiError::invalid("the body broke off")),
+        Err(_) => Err(ApiError::invalid(format!(
+            "the body did not arrive within {} s",
+            BODY_TIMEOUT.as_secs()
+        ))),
+    }
+}
+
+/// Reads a little on: a caller that is still sending when the connection closes gets a reset and never sees why.
+async fn discard(body: &mut Body, limit: usize) {
+    let rest = Limited::new(body, limit);
+    let _ = timeout(DISCARD_TIMEOUT, async {
+        let mut rest = std::pin::pin!(rest);
+        while let Some(Ok(_)) = rest.frame().await {}
+    })
+    .await;
+}
+
+pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+    // serde would also read a struct from an array of its fields.
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(ApiError::invalid("the body must be a JSON object"));
+    }
+    serde_json::from_slice(body)
+        .map_err(|error| ApiError::invalid(format!("the body is not as described: {error}")))
+}
+
+/// Any JSON, kept as its text; an empty object where there is none.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub struct JsonText<'a>(#[serde(borrow)] &'a RawValue);
+
+impl Default for JsonText<'_> {
+    fn default() -> Self {
+        JsonText(serde_json::from_str("{}").expect("this is JSON"))
+    }
+}
+
+impl<'a> JsonText<'a> {
+    pub fn checked(&self, name: &str) -> Result<&'a RawValue, ApiError> {
+        if depth(self.0.get()) > DEEPEST_JSON {
+            return Err(ApiError::invalid(format!(
+                "{name} is nested deeper than {DEEPEST_JSON} levels"
+            )));
+        }
+        Ok(self.0)
+    }
+}
+
+/// How deep the arrays and objects of a valid JSON text are nested.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0usize, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+impl Operation {
+    /// Of the path as it was matched, with its placeholders.
+    pub fn of_path(path: &str) -> Option<Operation> {
+        Operation::ALL
+            .into_iter()
+            .find(|operation| operation.path() == path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn titles() {
+        for (header, language) in [
+            ("nodejs-hello", Language::Nodejs),
+            ("python-a.b_c-1", Language::Python),
+            ("rust--", Language::Rust),
+        ] {
+            let parsed = LanguageTitle::parse(header).unwrap();
+            assert_eq!((parsed.language, parsed.title.as_str()), (language, header));
+        }
+        let long = format!("rust-{}", "x".repeat(LONGEST_TITLE));
+        for wrong in [
+            "",
+            "nodejs",
+            "nodejs-",
+            "NodeJS-x",
+            "ruby-x",
+            "-x",
+            "rust-a b",
+            "rust-\u{e4}",
+            &long,
+        ] {
+            assert!(LanguageTitle::parse(wrong).is_err(), "{wrong}");
+        }
+        let message = LanguageTitle::parse("ruby-x").err().unwrap().message;
+        assert!(message.contains("nodejs, python, rust"), "{message}");
+    }
+
+    #[test]
+    fn ids_have_one_spelling() {
+        let id = Uuid::new_v4();
+        assert_eq!(session_id(&format!("/api/v1/execute/{id}")).unwrap(), id);
+        for wrong in [
+            id.simple().to_string(),
+            id.braced().to_string(),
+            id.urn().to_string(),
+            "x".repeat(36),
+            String::new(),
+        ] {
+            assert!(
+                session_id(&format!("/api/v1/execute/{wrong}")).is_err(),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn depth_counts_structure_and_not_text() {
+        assert_eq!(depth("1"), 0);
+        assert_eq!(depth(r#"{"a": [1, {"b": []}], "c": []}"#), 4);
+        assert_eq!(depth(r#"["[[[[", "\"[[", "\\"]"#), 1);
+    }
+
+    #[test]
+    fn only_an_object_is_a_body() {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Body {
+            #[serde(rename = "a")]
+            _a: u8,
+        }
+        assert!(parse::<Body>(b" \n{\"a\": 1}").is_ok());
+        for wrong in [
+            &b"[1]"[..],
+            b"",
+            b"{\"a\": 1, \"b\": 2}",
+            b"{\"a\": 1, \"a\": 2}",
+            b"{}",
+            b"{\"a\": 1}}",
+        ] {
+            assert!(parse::<Body>(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,625 @@
+//! The environment, read once at the start. README.md has the table of variables.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::http::Uri;
+use redis::IntoConnectionInfo;
+use tracing::level_filters::LevelFilter;
+
+use crate::language::PerLanguage;
+use crate::secret::Secret;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub api_address: SocketAddr,
+    pub metrics_address: SocketAddr,
+    pub redis: RedisConfig,
+    pub runtimes: PerLanguage<RuntimeUrl>,
+    pub session_expiry: Duration,
+    pub runtime_timeout: Duration,
+    pub runtime_max_retries: u32,
+    pub max_script_size: usize,
+    pub max_body_size: usize,
+    pub max_result_size: usize,
+    pub max_concurrent_requests: usize,
+    pub max_concurrent_executions: usize,
+    pub shutdown_delay: Duration,
+    pub log_level: LevelFilter,
+}
+
+impl Config {
+    /// How long a call of a runtime may take: longer than the runtime's own limit, so that the runtime, which knows
+    /// what happened, is the one that says so.
+    pub fn runtime_call_timeout(&self) -> Duration {
+        self.runtime_timeout + Duration::from_secs(2)
+    }
+
+    /// How long requests in flight get to finish once no more are accepted: longer than any of them can take.
+    pub fn shutdown_grace(&self) -> Duration {
+        self.runtime_call_timeout() + Duration::from_secs(3)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct RedisConfig {
+    pub route: RedisRoute,
+    pub username: Option<Secret>,
+    pub password: Option<Secret>,
+    /// How long a request waits for Redis, a failover included.
+    pub timeout: Duration,
+    /// How many replicas must have a session before it is confirmed.
+    pub confirm_replicas: u32,
+}
+
+/// The way to the master.
+#[derive(Clone, Debug)]
+pub enum RedisRoute {
+    /// An address that leads to the master, whoever that is.
+    Direct(Secret),
+    Sentinel {
+        sentinels: Vec<(String, u16)>,
+        master_name: String,
+        username: Option<Secret>,
+        password: Option<Secret>,
+    },
+}
+
+/// `http://HOST[:PORT][/PREFIX]` of a runtime.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeUrl {
+    pub host: String,
+    pub port: u16,
+    /// Without a trailing slash; empty for most.
+    pub prefix: String,
+}
+
+impl RuntimeUrl {
+    pub fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
+impl FromStr for RuntimeUrl {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let uri: Uri = text.parse().map_err(|_| ())?;
+        let authority = uri.authority().ok_or(())?;
+        if uri.scheme_str() != Some("http")
+            || uri.query().is_some()
+            || authority.as_str().contains('@')
+        {
+            return Err(());
+        }
+        Ok(RuntimeUrl {
+            host: authority.host().to_owned(),
+            port: authority.port_u16().unwrap_or(80),
+            prefix: uri.path().trim_end_matches('/').to_owned(),
+        })
+    }
+}
+
+/// One wrong variable. Its message never holds the value of a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    pub variable: String,
+    pub found: String,
+    pub expected: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ConfigError {
+            variable,
+            found,
+            expected,
+        } = self;
+        write!(formatter, "{variable}: found {found}, expected {expected}")
+    }
+}
+
+/// Reads the configuration with `lookup`, which gives a variable's value. Every wrong variable is in the error, so
+/// that one start shows them all.
+pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<ConfigError>> {
+    let mut environment = Environment {
+        lookup,
+        errors: Vec::new(),
+    };
+    let config = environment.config();
+    match (environment.errors.is_empty(), config) {
+        (true, Some(config)) => Ok(config),
+        (_, _) => Err(environment.errors),
+    }
+}
+
+const SECONDS: &str = "a whole number of seconds";
+const BYTES: &str = "a whole number of bytes";
+const HIDDEN: &str = "a value that is not shown, as it may hold a secret";
+
+struct Environment<F> {
+    lookup: F,
+    errors: Vec<ConfigError>,
+}
+
+impl<F: Fn(&str) -> Option<String>> Environment<F> {
+    fn config(&mut self) -> Option<Config> {
+        let host = self.parsed(
+            "HOST",
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            "an IP address to listen on",
+        );
+        let port = self.number("PORT", 8080, 1..=65535, "a TCP port");
+        let metrics_port = self.number("METRICS_PORT", 9090, 1..=65535, "a TCP port");
+        if port == metrics_port {
+            self.wrong(
+                "METRICS_PORT",
+                metrics_port.to_string(),
+                "a port other than PORT",
+            );
+        }
+        let redis = self.redis();
+        let nodejs = self.runtime_url("NODEJS_RUNTIME_URL");
+        let python = self.runtime_url("PYTHON_RUNTIME_URL");
+        let rust = self.runtime_url("RUST_RUNTIME_URL");
+        let max_script_size = self.number("MAX_SCRIPT_SIZE", 1 << 20, 1..=64 << 20, BYTES);
+        let max_body_size = self.number("MAX_BODY_SIZE", 4 * max_script_size, 1..=512 << 20, BYTES);
+        if max_body_size < max_script_size {
+            self.wrong(
+                "MAX_BODY_SIZE",
+                max_body_size.to_string(),
+                &format!("at least MAX_SCRIPT_SIZE ({max_script_size}), as the script is a part of the body"),
+            );
+        }
+        Some(Config {
+            api_address: SocketAddr::new(host, port as u16),
+            metrics_address: SocketAddr::new(host, metrics_port as u16),
+            session_expiry: self.seconds("SESSION_EXPIRY_SECONDS", 3600, 1..=365 * 86_400),
+            runtime_timeout: self.seconds("RUNTIME_TIMEOUT_SECONDS", 30, 1..=3600),
+            runtime_max_retries: self.number(
+                "RUNTIME_MAX_RETRIES",
+                3,
+                0..=10,
+                "a number of retries",
+            ) as u32,
+            max_script_size: max_script_size as usize,
+            max_body_size: max_body_size as usize,
+            max_result_size: self.number("MAX_RESULT_SIZE", 8 << 20, 1..=512 << 20, BYTES) as usize,
+            max_concurrent_requests: self.number(
+                "MAX_CONCURRENT_REQUESTS",
+                512,
+                1..=100_000,
+                "a number of requests",
+            ) as usize,
+            max_concurrent_executions: self.number(
+                "MAX_CONCURRENT_EXECUTIONS",
+                128,
+                1..=100_000,
+                "a number of executions for each language",
+            ) as usize,
+            shutdown_delay: self.seconds("SHUTDOWN_DELAY_SECONDS", 5, 0..=300),
+            log_level: self.parsed(
+                "LOG_LEVEL",
+                LevelFilter::INFO,
+                "error, warn, info, debug or trace",
+            ),
+            redis: redis?,
+            runtimes: PerLanguage {
+                nodejs: nodejs?,
+                python: python?,
+                rust: rust?,
+            },
+        })
+    }
+
+    fn redis(&mut self) -> Option<RedisConfig> {
+        let url = self.secret("REDIS_URL");
+        let sentinels = self.value("REDIS_SENTINELS");
+        let master_name = self.value("REDIS_MASTER_NAME");
+        let sentinel_username = self.secret("REDIS_SENTINEL_USERNAME");
+        let sentinel_password = self.secret("REDIS_SENTINEL_PASSWORD");
+        let route = match (url, sentinels) {
+            (Some(url), None) => self.redis_url(url),
+            (None, Some(list)) => self.sentinels(&list).map(|sentinels| RedisRoute::Sentinel {
+                sentinels,
+                master_name: master_name.unwrap_or_else(|| "mymaster".to_owned()),
+                username: sentinel_username,
+                password: sentinel_password,
+            }),
+            (None, None) => {
+                self.wrong(
+                    "REDIS_URL",
+                    "nothing".to_owned(),
+                    "redis://HOST[:PORT][/DATABASE], or REDIS_SENTINELS instead",
+                );
+                None
+            }
+            (Some(_), Some(list)) => {
+                self.wrong(
+                    "REDIS_SENTINELS",
+                    quoted(&list),
+                    "only one of REDIS_URL and REDIS_SENTINELS",
+                );
+                None
+            }
+        };
+        let username = self.secret("REDIS_USERNAME");
+        let password = self.secret("REDIS_PASSWORD");
+        let timeout = self.seconds("REDIS_TIMEOUT_SECONDS", 3, 1..=30);
+        let confirm_replicas =
+            self.number("REDIS_CONFIRM_REPLICAS", 0, 0..=10, "a number of replicas") as u32;
+        if username.is_some() && password.is_none() {
+            self.wrong(
+                "REDIS_PASSWORD",
+                "nothing".to_owned(),
+                "a password, as REDIS_USERNAME is set",
+            );
+        }
+        Some(RedisConfig {
+            route: route?,
+            username,
+            password,
+            timeout,
+            confirm_replicas,
+        })
+    }
+
+    fn redis_url(&mut self, url: Secret) -> Option<RedisRoute> {
+        // `secret` has read the file already, so this cannot fail now.
+        let text = url.read().ok()?;
+        let plain = text.starts_with("redis://") && (&*text).into_connection_info().is_ok();
+        if !plain {
+            let found = if text.contains('@') {
+                HIDDEN.to_owned()
+            } else {
+                quoted(&text)
+            };
+            self.wrong(
+                "REDIS_URL",
+                found,
+                "redis://[USERNAME:PASSWORD@]HOST[:PORT][/DATABASE] (TLS is the mesh's task)",
+            );
+            return None;
+        }
+        Some(RedisRoute::Direct(url))
+    }
+
+    fn sentinels(&mut self, list: &str) -> Option<Vec<(String, u16)>> {
+        let sentinels: Option<Vec<_>> = list
+            .split(',')
+            .map(|entry| host_and_port(entry.trim(), 26379))
+            .collect();
+        if sentinels.is_none() {
+            self.wrong(
+                "REDIS_SENTINELS",
+                quoted(list),
+                "HOST[:PORT][,HOST[:PORT]]...",
+            );
+        }
+        sentinels
+    }
+
+    fn runtime_url(&mut self, variable: &str) -> Option<RuntimeUrl> {
+        let expected = "http://HOST[:PORT] (TLS between pods is the mesh's task)";
+        match self.value(variable) {
+            None => {
+                self.wrong(variable, "nothing".to_owned(), expected);
+                None
+            }
+            Some(text) => match text.parse() {
+                Ok(url) => Some(url),
+                Err(()) => {
+                    let found = if text.contains('@') {
+                        HIDDEN.to_owned()
+                    } else {
+                        quoted(&text)
+                    };
+                    self.wrong(variable, found, expected);
+                    None
+                }
+            },
+        }
+    }
+
+    /// A variable that may hold a secret, by value or by the file that VARIABLE_FILE names.
+    fn secret(&mut self, variable: &str) -> Option<Secret> {
+        let file_variable = format!("{variable}_FILE");
+        let secret = match (self.value(variable), self.value(&file_variable)) {
+            (Some(_), Some(path)) => {
+                self.wrong(
+                    &file_variable,
+                    quoted(&path),
+                    &format!("only one of {variable} and {file_variable}"),
+                );
+                return None;
+            }
+            (value, path) => value
+                .map(Secret::Value)
+                .or(path.map(|path| Secret::File(PathBuf::from(path))))?,
+        };
+        if let (Secret::File(path), Err(error)) = (&secret, secret.read()) {
+            self.wrong(
+                &file_variable,
+                format!("{} ({error})", quoted(&path.display().to_string())),
+                "a readable file with one line",
+            );
+        }
+        Some(secret)
+    }
+
+    /// An empty variable counts as one that is not set: that is what an unset template value turns into.
+    fn value(&self, variable: &str) -> Option<String> {
+        (self.lookup)(variable).filter(|value| !value.is_empty())
+    }
+
+    fn parsed<T: FromStr>(&mut self, variable: &str, default: T, expected: &str) -> T {
+        match self.value(variable) {
+            None => default,
+            Some(text) => text.parse().unwrap_or_else(|_| {
+                self.wrong(variable, quoted(&text), expected);
+                default
+            }),
+        }
+    }
+
+    fn number(
+        &mut self,
+        variable: &str,
+        default: u64,
+        range: std::ops::RangeInclusive<u64>,
+        what: &str,
+    ) -> u64 {
+        let expected = format!("{what} from {} to {}", range.start(), range.end());
+        match self.value(variable) {
+            None => default,
+            Some(text) => match text.parse() {
+                Ok(number) if range.contains(&number) => number,
+                _ => {
+                    self.wrong(variable, quoted(&text), &expected);
+                    default
+                }
+            },
+        }
+    }
+
+    fn seconds(
+        &mut self,
+        variable: &str,
+        default: u64,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Duration {
+        Duration::from_secs(self.number(variable, default, range, SECONDS))
+    }
+
+    fn wrong(&mut self, variable: &str, found: String, expected: &str) {
+        self.errors.push(ConfigError {
+            variable: variable.to_owned(),
+            found,
+            expected: expected.to_owned(),
+        });
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("{text:?}")
+}
+
+/// `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT`.
+fn host_and_port(text: &str, default_port: u16) -> Option<(String, u16)> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, after) = rest.split_once(']')?;
+            host.parse::<std::net::Ipv6Addr>().ok()?;
+            (
+                host,
+                after
+                    .strip_prefix(':')
+                    .or((after.is_empty()).then_some(""))?,
+            )
+        }
+        None => text.split_once(':').unwrap_or((text, "")),
+    };
+    let named = !host.is_empty()
+        && host
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || ".-_:".contains(c));
+    let port = if port.is_empty() {
+        default_port
+    } else {
+        port.parse().ok()?
+    };
+    (named && port != 0).then(|| (host.to_owned(), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    const NEEDED: [(&str, &str); 4] = [
+        ("REDIS_URL", "redis://redis-master.data-services:6379"),
+        (
+            "NODEJS_RUNTIME_URL",
+            "http://nodejs-runtime.openfaas-fn:8080",
+        ),
+        (
+            "PYTHON_RUNTIME_URL",
+            "http://python-runtime.openfaas-fn:8080",
+        ),
+        ("RUST_RUNTIME_URL", "http://rust-runtime.openfaas-fn:8080/"),
+    ];
+
+    fn read_with(changes: &[(&str, Option<&str>)]) -> Result<Config, Vec<ConfigError>> {
+        let mut variables: HashMap<&str, &str> = NEEDED.into();
+        for (variable, value) in changes {
+            match value {
+                Some(value) => variables.insert(variable, value),
+                None => variables.remove(variable),
+            };
+        }
+        read(|name| variables.get(name).map(|value| (*value).to_owned()))
+    }
+
+    fn error_of(changes: &[(&str, Option<&str>)]) -> String {
+        let errors = read_with(changes).expect_err("this configuration is wrong");
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        errors[0].to_string()
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_design() {
+        let config = read_with(&[]).unwrap();
+        assert_eq!(config.api_address, "0.0.0.0:8080".parse().unwrap());
+        assert_eq!(config.metrics_address, "0.0.0.0:9090".parse().unwrap());
+        assert_eq!(config.session_expiry, Duration::from_secs(3600));
+        assert_eq!(config.runtime_call_timeout(), Duration::from_secs(32));
+        assert_eq!(config.shutdown_grace(), Duration::from_secs(35));
+        assert_eq!(config.runtime_max_retries, 3);
+        assert_eq!(config.max_script_size, 1_048_576);
+        assert_eq!(config.shutdown_delay, Duration::from_secs(5));
+        assert_eq!(
+            config.runtimes.rust,
+            RuntimeUrl {
+                host: "rust-runtime.openfaas-fn".into(),
+                port: 8080,
+                prefix: String::new()
+            }
+        );
+    }
+
+    #[test]
+    fn a_wrong_value_names_the_variable_what_was_found_and_what_is_expected() {
+        for (variable, value, expected) in [
+            (
+                "PORT",
+                "http",
+                "PORT: found \"http\", expected a TCP port from 1 to 65535",
+            ),
+            (
+                "PORT",
+                "0",
+                "PORT: found \"0\", expected a TCP port from 1 to 65535",
+            ),
+            (
+                "METRICS_PORT",
+                "8080",
+                "METRICS_PORT: found 8080, expected a port other than PORT",
+            ),
+            (
+                "HOST",
+                "localhost",
+                "HOST: found \"localhost\", expected an IP address to listen on",
+            ),
+            (
+                "LOG_LEVEL",
+                "loud",
+                "LOG_LEVEL: found \"loud\", expected error, warn, info, debug or trace",
+            ),
+            (
+                "SESSION_EXPIRY_SECONDS",
+                "1h",
+                "SESSION_EXPIRY_SECONDS: found \"1h\", expected a whole number of seconds from 1 to 31536000",
+            ),
+            (
+                "NODEJS_RUNTIME_URL",
+                "https://nodejs",
+                "NODEJS_RUNTIME_URL: found \"https://nodejs\", expected http://HOST[:PORT] (TLS between pods is the mesh's task)",
+            ),
+            (
+                "MAX_BODY_SIZE",
+                "1000",
+                "MAX_BODY_SIZE: found 1000, expected at least MAX_SCRIPT_SIZE (1048576), as the script is a part of the body",
+            ),
+            (
+                "REDIS_USERNAME",
+                "controller",
+                "REDIS_PASSWORD: found nothing, expected a password, as REDIS_USERNAME is set",
+            ),
+            (
+                "REDIS_PASSWORD_FILE",
+                "/nowhere/password",
+                "REDIS_PASSWORD_FILE: found \"/nowhere/password\" (No such file or directory (os error 2)), expected a readable file with one line",
+            ),
+            (
+                "REDIS_SENTINELS",
+                "a:26379",
+                "REDIS_SENTINELS: found \"a:26379\", expected only one of REDIS_URL and REDIS_SENTINELS",
+            ),
+        ] {
+            assert_eq!(error_of(&[(variable, Some(value))]), expected);
+        }
+    }
+
+    #[test]
+    fn a_missing_or_empty_variable_is_named() {
+        for (variable, _) in NEEDED {
+            for value in [None, Some("")] {
+                let error = error_of(&[(variable, value)]);
+                assert!(
+                    error.starts_with(&format!("{variable}: found nothing, expected ")),
+                    "{error}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn all_wrong_variables_are_named_at_once() {
+        let errors = read_with(&[
+            ("PORT", Some("x")),
+            ("RUST_RUNTIME_URL", None),
+            ("REDIS_URL", None),
+        ])
+        .unwrap_err();
+        let names: Vec<_> = errors.iter().map(|error| error.variable.as_str()).collect();
+        assert_eq!(names, ["PORT", "REDIS_URL", "RUST_RUNTIME_URL"]);
+    }
+
+    #[test]
+    fn a_url_that_may_hold_a_password_is_not_shown() {
+        for url in [
+            "rediss://u:hunter2@host",
+            "http://u:hunter2@host",
+            "redis://u:hunter2@host/notanumber",
+        ] {
+            let error = error_of(&[("REDIS_URL", Some(url))]);
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        let config = read_with(&[("REDIS_URL", Some("redis://u:hunter2@host"))]).unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn sentinels_are_a_list() {
+        let changes = [
+            ("REDIS_URL", None),
+            ("REDIS_SENTINELS", Some("a, b:1 ,[::1]:2,[::1]")),
+            ("REDIS_MASTER_NAME", Some("m")),
+        ];
+        match read_with(&changes).unwrap().redis.route {
+            RedisRoute::Sentinel {
+                sentinels,
+                master_name,
+                ..
+            } => {
+                let expected = [("a", 26379), ("b", 1), ("::1", 2), ("::1", 26379)];
+                assert_eq!(
+                    sentinels,
+                    expected.map(|(host, port)| (host.to_owned(), port))
+                );
+                assert_eq!(master_name, "m");
+            }
+            other => panic!("{other:?}"),
+        }
+        for wrong in [",", "a:x", "a:0", "[::1", "[a]:1", "a b"] {
+            assert!(
+                read_with(&[("REDIS_URL", None), ("REDIS_SENTINELS", Some(wrong))]).is_err(),
+                "{wrong}"
+            );
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The reference controller of the platform: it keeps the sessions that callers initialize and has their scripts
+//! executed by the runtime of their language.
+
+pub mod api;
+pub mod config;
+pub mod error;
+pub mod language;
+pub mod metrics;
+pub mod redis_master;
+pub mod runtime_client;
+pub mod secret;
+pub mod server;
+pub mod session;
+pub mod shutdown;
+pub mod telemetry;
+pub mod trace_context;

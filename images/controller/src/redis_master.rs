@@ -1,0 +1,467 @@
+//! Connections to the Redis master that survive its failover.
+//!
+//! Reads and writes have a connection (a lane) each, because a write may wait for replicas and Redis answers the
+//! commands of one connection in order. A task for each lane connects, and connects again as soon as a command on it
+//! fails, so a request only waits for the outcome, and no longer than its deadline. All commands sent here are
+//! idempotent, so one whose answer was lost is sent again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue,
+    IntoConnectionInfo, Pipeline, RedisConnectionInfo, RedisError, ServerErrorKind,
+};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::config::{RedisConfig, RedisRoute};
+use crate::metrics::{Metrics, RedisCommandLabels, RedisErrorLabels};
+use crate::secret::Secret;
+
+/// An attempt to connect or an answer that takes longer is given up and tried again: several fit into the time that
+/// a request waits.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// A connection that lived shorter than this did not lead to a working master, so the pauses go on growing.
+const STABLE_AFTER: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug)]
+pub enum Lane {
+    Read,
+    Write,
+}
+
+impl Lane {
+    const fn name(self) -> &'static str {
+        match self {
+            Lane::Read => "read",
+            Lane::Write => "write",
+        }
+    }
+}
+
+/// Redis did not do what was asked in time. The text is for the log and for `/ready`; it holds no values.
+#[derive(Clone, Debug)]
+pub struct RedisUnavailable(pub String);
+
+pub struct RedisMaster {
+    read: Line,
+    write: Line,
+    metrics: Arc<Metrics>,
+    /// Ends the connecting tasks with this value.
+    _connecting: JoinSet<()>,
+}
+
+struct Line {
+    lane: Lane,
+    link: watch::Receiver<Link>,
+    broken: mpsc::Sender<u64>,
+}
+
+#[derive(Clone)]
+enum Link {
+    Up {
+        generation: u64,
+        connection: MultiplexedConnection,
+    },
+    Down {
+        cause: String,
+    },
+}
+
+impl RedisMaster {
+    /// Begins to connect; does not wait for it.
+    pub fn new(config: &RedisConfig, metrics: Arc<Metrics>) -> Self {
+        let mut connecting = JoinSet::new();
+        let config = Arc::new(config.clone());
+        let mut line = |lane: Lane| {
+            let (link_sender, link) = watch::channel(Link::Down {
+                cause: "not connected yet".to_owned(),
+            });
+            let (broken, broken_receiver) = mpsc::channel(64);
+            connecting.spawn(keep_connected(
+                lane,
+                config.clone(),
+                link_sender,
+                broken_receiver,
+                metrics.clone(),
+            ));
+            Line { lane, link, broken }
+        };
+        RedisMaster {
+            read: line(Lane::Read),
+            write: line(Lane::Write),
+            metrics,
+            _connecting: connecting,
+        }
+    }
+
+    /// Runs `commands`, again where needed, until they succeed, fail for good, or `deadline` is reached.
+    pub async fn run<T: FromRedisValue>(
+        &self,
+        lane: Lane,
+        commands: &Pipeline,
+        deadline: Instant,
+    ) -> Result<T, RedisUnavailable> {
+        let line = match lane {
+            Lane::Read => &self.read,
+            Lane::Write => &self.write,
+        };
+        let mut last_cause = None;
+        loop {
+            let Some((generation, mut connection)) = line.connection(deadline).await else {
+                return Err(RedisUnavailable(last_cause.unwrap_or_else(|| line.cause())));
+            };
+            let error = match timeout_at(deadline, commands.query_async(&mut connection)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    self.count("timeout");
+                    return Err(RedisUnavailable("no answer in time".to_owned()));
+                }
+            };
+            let (kind, reaction) = assess(&error);
+            self.count(kind);
+            let cause = describe(&error);
+            match reaction {
+                Reaction::Reconnect => line.report_broken(generation),
+                Reaction::Wait => sleep(FIRST_PAUSE * 4).await,
+                Reaction::Fail => return Err(RedisUnavailable(cause)),
+            }
+            last_cause = Some(cause);
+        }
+    }
+
+    pub async fn ping(&self, deadline: Instant) -> Result<(), RedisUnavailable> {
+        let mut ping = Pipeline::new();
+        ping.cmd("PING").ignore();
+        tokio::try_join!(
+            self.run::<()>(Lane::Read, &ping, deadline),
+            self.run::<()>(Lane::Write, &ping, deadline)
+        )?;
+        Ok(())
+    }
+
+    pub fn count(&self, kind: &'static str) {
+        self.metrics
+            .redis_errors
+            .get_or_create(&RedisErrorLabels { kind })
+            .inc();
+    }
+
+    pub fn observe(&self, lane: Lane, duration: Duration) {
+        self.metrics
+            .redis_seconds
+            .get_or_create(&RedisCommandLabels { lane: lane.name() })
+            .observe(duration.as_secs_f64());
+    }
+}
+
+impl Line {
+    async fn connection(&self, deadline: Instant) -> Option<(u64, MultiplexedConnection)> {
+        let mut link = self.link.clone();
+        let up = timeout_at(
+            deadline,
+            link.wait_for(|link| matches!(link, Link::Up { .. })),
+        )
+        .await;
+        match &*up.ok()?.ok()? {
+            Link::Up {
+                generation,
+                connection,
+            } => Some((*generation, connection.clone())),
+            Link::Down { .. } => None,
+        }
+    }
+
+    fn cause(&self) -> String {
+        match &*self.link.borrow() {
+            Link::Up { .. } => "no answer in time".to_owned(),
+            Link::Down { cause } => cause.clone(),
+        }
+    }
+
+    /// Many requests find the same connection broken; one report of it is enough, so a full channel is no loss.
+    fn report_broken(&self, generation: u64) {
+        let _ = self.broken.try_send(generation);
+        tracing::debug!(
+            lane = self.lane.name(),
+            generation,
+            "Redis connection given up"
+        );
+    }
+}
+
+async fn keep_connected(
+    lane: Lane,
+    config: Arc<RedisConfig>,
+    link: watch::Sender<Link>,
+    mut broken: mpsc::Receiver<u64>,
+    metrics: Arc<Metrics>,
+) {
+    let gauge = metrics
+        .redis_connected
+        .get_or_create_owned(&RedisCommandLabels { lane: lane.name() });
+    let mut failures = 0;
+    for generation in 0.. {
+        let connection = loop {
+            sleep(pause(failures)).await;
+            let attempt = timeout(ATTEMPT_TIMEOUT * 2, connect(&config)).await;
+            let cause = match attempt {
+                Ok(Ok(connection)) => break connection,
+                Ok(Err(error)) => {
+                    let (kind, _) = assess(&error);
+                    metrics
+                        .redis_errors
+                        .get_or_create(&RedisErrorLabels { kind })
+                        .inc();
+                    describe(&error)
+                }
+                Err(_) => {
+                    metrics
+                        .redis_errors
+                        .get_or_create(&RedisErrorLabels { kind: "timeout" })
+                        .inc();
+                    "connecting took too long".to_owned()
+                }
+            };
+            failures += 1;
+            tracing::warn!(
+                lane = lane.name(),
+                failures,
+                cause,
+                "cannot connect to the Redis master"
+            );
+            link.send_replace(Link::Down { cause });
+        };
+        tracing::info!(
+            lane = lane.name(),
+            generation,
+            "connected to the Redis master"
+        );
+        let since = Instant::now();
+        gauge.set(1);
+        link.send_replace(Link::Up {
+            generation,
+            connection,
+        });
+        loop {
+            match broken.recv().await {
+                Some(reported) if reported == generation => break,
+                // A late report of a connection that has been replaced already.
+                Some(_) => {}
+                None => return,
+            }
+        }
+        gauge.set(0);
+        link.send_replace(Link::Down {
+            cause: "the connection was lost".to_owned(),
+        });
+        failures = if since.elapsed() < STABLE_AFTER {
+            failures + 1
+        } else {
+            0
+        };
+    }
+}
+
+/// None before the first attempt, then doubling, with the lower half at random so that replicas do not come together.
+fn pause(failures: u32) -> Duration {
+    if failures == 0 {
+        return Duration::ZERO;
+    }
+    let longest = FIRST_PAUSE
+        .saturating_mul(1 << (failures - 1).min(16))
+        .min(LONGEST_PAUSE);
+    longest.mul_f64(rand::random_range(0.5..=1.0))
+}
+
+async fn connect(config: &RedisConfig) -> Result<MultiplexedConnection, RedisError> {
+    match &config.route {
+        RedisRoute::Direct(url) => {
+            let info = secret(url)?.into_connection_info()?;
+            let settings = credentials(
+                info.redis_settings().clone(),
+                &config.username,
+                &config.password,
+            )?;
+            open(info.set_redis_settings(settings)).await
+        }
+        RedisRoute::Sentinel {
+            sentinels,
+            master_name,
+            username,
+            password,
+        } => {
+            let settings = credentials(RedisConnectionInfo::default(), username, password)?;
+            let master = ask_sentinels(sentinels, master_name, &settings).await?;
+            let settings = credentials(
+                RedisConnectionInfo::default(),
+                &config.username,
+                &config.password,
+            )?;
+            let mut connection = open(address(&master, settings)?).await?;
+            // A Sentinel may not know yet that its master was replaced; the node itself does
+            // (https://redis.io/docs/latest/develop/reference/sentinel-clients/, step 3).
+            let role: Vec<redis::Value> = redis::cmd("ROLE").query_async(&mut connection).await?;
+            match role.first() {
+                Some(redis::Value::BulkString(role)) if role == b"master" => Ok(connection),
+                _ => Err(RedisError::from((
+                    ErrorKind::Io,
+                    "the Sentinels name a node that is not a master",
+                ))),
+            }
+        }
+    }
+}
+
+/// Asks all at once and takes the first that knows, so a Sentinel that does not answer costs nothing.
+async fn ask_sentinels(
+    sentinels: &[(String, u16)],
+    master_name: &str,
+    settings: &RedisConnectionInfo,
+) -> Result<(String, u16), RedisError> {
+    let mut answers: FuturesUnordered<_> = sentinels
+        .iter()
+        .map(|sentinel| async move {
+            let mut connection = open(address(sentinel, settings.clone())?).await?;
+            redis::cmd("SENTINEL")
+                .arg("GET-MASTER-ADDR-BY-NAME")
+                .arg(master_name)
+                .query_async::<Option<(String, u16)>>(&mut connection)
+                .await
+        })
+        .collect();
+    let mut last = RedisError::from((ErrorKind::EmptySentinelList, "there is no Sentinel"));
+    while let Some(answer) = answers.next().await {
+        match answer {
+            Ok(Some(master)) => return Ok(master),
+            Ok(None) => {
+                last = (
+                    ErrorKind::MasterNameNotFoundBySentinel,
+                    "the Sentinels do not know the master's name",
+                )
+                    .into()
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn address(
+    (host, port): &(String, u16),
+    settings: RedisConnectionInfo,
+) -> Result<ConnectionInfo, RedisError> {
+    let info = ConnectionAddr::Tcp(host.clone(), *port).into_connection_info()?;
+    Ok(info.set_redis_settings(settings))
+}
+
+fn credentials(
+    mut settings: RedisConnectionInfo,
+    username: &Option<Secret>,
+    password: &Option<Secret>,
+) -> Result<RedisConnectionInfo, RedisError> {
+    if let Some(username) = username {
+        settings = settings.set_username(secret(username)?);
+    }
+    if let Some(password) = password {
+        settings = settings.set_password(secret(password)?);
+    }
+    // Without CLIENT SETINFO the user needs no right to CLIENT.
+    Ok(settings.set_skip_set_lib_name())
+}
+
+fn secret(secret: &Secret) -> Result<String, RedisError> {
+    secret.read().map_err(|error| {
+        RedisError::from((
+            ErrorKind::InvalidClientConfig,
+            "a secret cannot be read",
+            error.to_string(),
+        ))
+    })
+}
+
+async fn open(info: ConnectionInfo) -> Result<MultiplexedConnection, RedisError> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(ATTEMPT_TIMEOUT))
+        .set_response_timeout(Some(ATTEMPT_TIMEOUT));
+    Client::open(info)?
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reaction {
+    /// This connection does not lead to a working master.
+    Reconnect,
+    /// It does, but not at this moment.
+    Wait,
+    /// Asking again gives the same answer.
+    Fail,
+}
+
+/// The metric's label and what to do.
+fn assess(error: &RedisError) -> (&'static str, Reaction) {
+    match (error.kind(), error.code()) {
+        (ErrorKind::Io, _) if error.is_timeout() => ("timeout", Reaction::Reconnect),
+        (ErrorKind::Io | ErrorKind::Parse, _) => ("connection", Reaction::Reconnect),
+        (ErrorKind::MasterNameNotFoundBySentinel | ErrorKind::EmptySentinelList, _) => {
+            ("sentinel", Reaction::Reconnect)
+        }
+        // What a node says that was demoted, or that lost its master, while the way to it stands.
+        (ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown), _) => {
+            ("not_master", Reaction::Reconnect)
+        }
+        (ErrorKind::Server(ServerErrorKind::BusyLoading), _) => ("loading", Reaction::Reconnect),
+        (ErrorKind::Server(ServerErrorKind::TryAgain), _) => ("busy", Reaction::Wait),
+        (_, Some("NOREPLICAS")) => ("replication", Reaction::Wait),
+        (_, Some("BUSY")) => ("busy", Reaction::Wait),
+        (_, Some("OOM")) => ("memory", Reaction::Fail),
+        (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "WRONGPASS")) => {
+            ("auth", Reaction::Reconnect)
+        }
+        (ErrorKind::Server(ServerErrorKind::NoPerm), _) => ("auth", Reaction::Fail),
+        _ => ("other", Reaction::Fail),
+    }
+}
+
+/// A server's own words can quote the command's arguments ("unknown command ..., with args beginning with: ..."), and
+/// a session is one of those, so of a server's error only the code is shown.
+fn describe(error: &RedisError) -> String {
+    match error.kind() {
+        ErrorKind::Io
+        | ErrorKind::Client
+        | ErrorKind::InvalidClientConfig
+        | ErrorKind::MasterNameNotFoundBySentinel
+        | ErrorKind::EmptySentinelList => error.to_string(),
+        _ => match error.code() {
+            Some(code) => format!("Redis answered {code}"),
+            None => error.category().to_owned(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_are_bounded() {
+        assert_eq!(pause(0), Duration::ZERO);
+        for failures in 1..200 {
+            let pause = pause(failures);
+            assert!(
+                pause >= FIRST_PAUSE / 2 && pause <= LONGEST_PAUSE,
+                "{failures}: {pause:?}"
+            );
+        }
+        assert!(pause(20) >= LONGEST_PAUSE / 2);
+    }
+}
