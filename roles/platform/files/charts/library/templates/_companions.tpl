@@ -11,7 +11,10 @@ metadata:
 automountServiceAccountToken: {{ $values.serviceAccount.automountToken }}
 {{- end -}}
 
-{{/* A Service of the workload: `service` of the context where given (for a second one), else that of its values. */}}
+{{/*
+A Service of the workload: `service` of the context where given (for a second one), else that of its values.
+`selector` of the context narrows it to some of the pods.
+*/}}
 {{- define "library.service" -}}
 {{- $values := include "library.values" . | fromYaml -}}
 {{- $service := $values.service -}}
@@ -54,6 +57,9 @@ spec:
   {{- end }}
   selector:
     {{- include "library.selectorLabels" . | nindent 4 }}
+    {{- with .selector }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   ports:
     {{- range $name, $port := $service.ports }}
     - name: {{ $name }}

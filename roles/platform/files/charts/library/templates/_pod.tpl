@@ -76,7 +76,7 @@ podAntiAffinity:
 serviceAccountName: {{ .name }}
 automountServiceAccountToken: {{ $values.serviceAccount.automountToken }}
 {{- /* Service variables of a namespace shared by many workloads can shadow a program's own settings. */}}
-enableServiceLinks: false
+enableServiceLinks: {{ $values.serviceLinks }}
 {{- with $values.imagePullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}

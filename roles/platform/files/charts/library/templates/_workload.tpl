@@ -22,7 +22,7 @@ spec:
     {{- include "library.podTemplate" (merge (dict "revisionLabel" "pod-template-hash") .) | nindent 4 }}
 {{- end -}}
 
-{{/* A whole StatefulSet, with its claims. Its Service must be headless. */}}
+{{/* A whole StatefulSet, with its claims. Its pods have names in DNS only where its Service is headless. */}}
 {{- define "library.statefulset" -}}
 {{- $values := include "library.values" . | fromYaml -}}
 apiVersion: apps/v1
