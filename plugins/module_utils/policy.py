@@ -48,6 +48,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "namespace": {"type": "str", "required": True},
     "objects": {"type": "list", "elements": "dict", "default": []},
     "prune": {"type": "bool", "default": True},
+    "unserved": {"type": "str", "choices": ["fail", "skip"], "default": "fail"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
@@ -119,7 +120,7 @@ def run(params: Object, check_mode: bool, diff: bool, progress: Callable[[str], 
     if params["state"] == "absent":
         batch.remove(params["objects"])
     else:
-        batch.apply(params["objects"], params["prune"])
+        batch.apply(params["objects"], params["prune"], skip_unserved=params["unserved"] == "skip")
     return batch.result(diff)
 
 
@@ -170,9 +171,9 @@ class Batch:
 
     # --- state: present ----------------------------------------------------------------------------------------------
 
-    def apply(self, objects: list[Object], prune: bool = True) -> None:
+    def apply(self, objects: list[Object], prune: bool = True, skip_unserved: bool = False) -> None:
         """Make the cluster hold these objects, and of this batch no others."""
-        wanted = self._prepared(objects)
+        wanted = self._prepared(objects, skip_unserved)
         parent = self.cluster.get(self.applyset.ref)
         recorded = self.applyset.read_parent(parent)
         needed = self.applyset.scope_of(wanted)
@@ -195,7 +196,7 @@ class Batch:
                 self._note_outcome(obj, "kept", [])
         self._narrow_parent(recorded.union(needed), kept_scope)
 
-    def _prepared(self, objects: list[Object]) -> list[Object]:
+    def _prepared(self, objects: list[Object], skip_unserved: bool) -> list[Object]:
         """The objects as they are to be applied: checked, with their namespace, the label and nothing null."""
         errors: list[PlatformError] = []
         prepared: dict[Key, Object] = {}
@@ -212,6 +213,8 @@ class Batch:
             if isinstance(answer, PlatformError):
                 raise answer
         defined = _defined_kinds([obj for _index, obj in checked])
+        if skip_unserved:
+            checked = self._served(checked, defined)
         for index, obj in checked:
             try:
                 obj = self._placed(obj, index, defined)
@@ -232,6 +235,26 @@ class Batch:
         if errors:
             raise self._failed("the batch has %d wrong objects" % len(errors), errors)
         return list(prepared.values())
+
+    def _served(
+        self, checked: list[tuple[int, Object]], defined: dict[tuple[str, str], bool]
+    ) -> list[tuple[int, Object]]:
+        """What the cluster knows; of an object that is given in several versions, the first of them."""
+        served: list[tuple[int, Object]] = []
+        version_of: dict[Key, str] = {}
+        left_out: dict[Key, list[str]] = {}
+        for index, obj in checked:
+            version, key = obj["apiVersion"], key_of(obj)
+            if not self.cluster.knows(version, obj["kind"]) and (version, obj["kind"]) not in defined:
+                left_out.setdefault(key, []).append(version)
+            elif version_of.setdefault(key, version) == version:
+                served.append((index, obj))
+        for key, versions in left_out.items():
+            if key not in version_of:
+                note = f"{key[0].kind} {key[2]} was left out: this cluster does not serve {' or '.join(versions)}"
+                self.notes.append(note)
+                self.progress(note)
+        return served
 
     def _placed(self, obj: Object, index: int, defined: dict[tuple[str, str], bool]) -> Object:
         """The object in its namespace. ``defined`` are the kinds that the batch's own CRDs bring."""

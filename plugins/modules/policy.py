@@ -53,6 +53,14 @@ options:
         what they hold would go with them. They lose the label, stay, and are named in RV(notes).
     type: bool
     default: true
+  unserved:
+    description:
+      - What to do with objects of kinds or versions that the cluster does not serve.
+      - With V(skip) they are left out, and RV(notes) says so. An object may then be given in several API versions, of
+        which the first that is served is applied.
+    type: str
+    choices: [fail, skip]
+    default: fail
   state:
     description: V(absent) deletes all members in reverse order and then the record.
     type: str
