@@ -120,10 +120,12 @@ class Cluster:
     def _connect(self) -> None:
         try:
             # core_client.get_api_client() would do the same and then run the discovery that we avoid.
-            auth = core_client._create_auth_spec(None, **self.auth)
-            self.configuration = core_client._create_configuration(auth)
-            headers = core_client._create_headers(None, **self.auth)
+            self.effective_auth = core_client._create_auth_spec(None, **self.auth)
+            self.configuration = core_client._create_configuration(dict(self.effective_auth))
+            self.effective_headers = headers = core_client._create_headers(None, **self.auth)
             self._client = kubernetes.client.ApiClient(self.configuration)
+            # validate_certs: false is the user's decision, not worth a warning at each request.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
             for name, value in headers.items():
                 core_client._set_header(self._client, name, value)
         except Exception as failure:
