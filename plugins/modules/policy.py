@@ -111,7 +111,7 @@ objects:
     apiVersion: {description: The API version., type: str, returned: always}
     kind: {description: The kind., type: str, returned: always}
     name: {description: The name., type: str, returned: always}
-    namespace: {description: The namespace, empty for objects of the whole cluster., type: str, returned: always}
+    namespace: {description: 'The namespace, empty for objects of the whole cluster.', type: str, returned: always}
     action:
       description:
         - V(created), V(updated), V(unchanged) or V(deleted); V(released) for an object that lost the label and stays;
