@@ -602,9 +602,10 @@ def without_secrets(message: str, about: Object) -> str:
     for value in sorted(values, key=len, reverse=True):
         if len(value) > 2:
             message = message.replace(value, "(hidden)")
-    return re.sub(r"(Invalid value: |unable to decode |cannot unmarshal ).*", r"\1(hidden)", message, flags=re.DOTALL)
+    return _QUOTING.sub(r"\1(hidden)", message)
 
 
+_QUOTING = re.compile(r"(Invalid value: |unable to decode |cannot unmarshal |, got ).*", re.DOTALL)
 _RBAC = re.compile(
     r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)" in API group "(?P<group>[^"]*)"'
     r'(?P<scope> in the namespace "(?P<namespace>[^"]*)"| at the cluster scope)?'
@@ -617,6 +618,11 @@ _POLICY = re.compile(
     re.DOTALL,
 )
 _WEBHOOK_DENIED = re.compile(r'admission webhook "(?P<webhook>[^"]*)" denied the request:? ?(?P<why>.*)', re.DOTALL)
+_NOT_IN_SCHEMA = re.compile(
+    r"failed to (?:create typed (?:patch|live) object|convert new object) \([^)]*\)(?: to proper version)?: (?P<why>.*)",
+    re.DOTALL,
+)
+_GO_VALUE = re.compile(r"&value\.valueUnstructured\{Value:(.*?)\}")
 _WEBHOOK_FAILED = re.compile(r'failed calling webhook "(?P<webhook>[^"]*)": (?P<why>.*)', re.DOTALL)
 _POD_SECURITY = re.compile(r'violates PodSecurity "(?P<level>[^"]*)": (?P<why>.*)', re.DOTALL)
 
@@ -758,6 +764,18 @@ def refusal(status: int, reason: str, message: str, causes: list[Object], where:
             "the cluster finds the object invalid",
             where=where,
             found="; ".join(fields) or message,
+            expected="fields and values that the kind's schema allows",
+            fix="correct the named fields",
+            reason="invalid",
+            status=status,
+        )
+    match = _NOT_IN_SCHEMA.search(message)
+    if match:
+        # Server-side apply answers with 500 where any other write of the same object gets 400 or 422.
+        return PlatformError(
+            "the cluster finds the object invalid",
+            where=where,
+            found=_GO_VALUE.sub(r"\1", match["why"]),
             expected="fields and values that the kind's schema allows",
             fix="correct the named fields",
             reason="invalid",

@@ -264,7 +264,8 @@ class Batch:
             namespaced = self.cluster.namespaced(api_version, kind)
         elif (api_version, kind) in defined:
             namespaced = defined[(api_version, kind)]
-        elif self.check_mode:
+        elif self.check_mode and "." in api_version:
+            # A group with a dot may be a CustomResourceDefinition's, which an earlier task would have installed.
             self.notes.append(
                 f"{spoken(obj)}: the cluster does not know {kind} of {api_version} yet, so the object was not checked"
             )
