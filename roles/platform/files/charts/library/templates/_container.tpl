@@ -34,7 +34,7 @@ resources:
 {{- define "library.env" -}}
 {{- $values := include "library.values" . | fromYaml -}}
 {{- range $name, $value := $values.env }}
-- name: {{ $name }}
+- name: {{ $name | quote }}
 {{- if kindIs "map" $value }}
   {{- toYaml $value | nindent 2 }}
 {{- else }}

@@ -1,0 +1,148 @@
+"""What must hold in every chart of every role, whatever it deploys."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .conftest import CHARTS, ROOT, Manifest, Objects, Render
+
+SELECTOR = {"app.kubernetes.io/name", "app.kubernetes.io/instance"}
+
+
+@pytest.fixture(scope="module", params=CHARTS, ids=lambda chart: chart.name)
+def chart(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def objects(chart: Path, render: Render) -> Objects:
+    return render(chart)
+
+
+def containers_of(workload: Manifest) -> list[Manifest]:
+    spec = workload["spec"]["template"]["spec"]
+    return [*spec.get("initContainers", []), *spec["containers"]]
+
+
+def test_containers_can_do_nothing_but_run(objects: Objects) -> None:
+    assert objects.workloads()
+    for workload in objects.workloads():
+        pod = workload["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] > 0
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        assert not any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC"))
+        for container in containers_of(workload):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }, container["name"]
+
+
+def test_what_a_container_may_use_is_bounded(objects: Objects) -> None:
+    for workload in objects.workloads():
+        for container in containers_of(workload):
+            assert container["resources"]["requests"].keys() >= {"cpu", "memory"}, container["name"]
+            assert "memory" in container["resources"]["limits"], container["name"]
+        for volume in workload["spec"]["template"]["spec"].get("volumes", []):
+            assert "hostPath" not in volume
+            if "emptyDir" in volume:
+                assert volume["emptyDir"].get("sizeLimit"), volume["name"]
+
+
+def test_main_containers_are_probed(objects: Objects) -> None:
+    for workload in objects.workloads():
+        for container in workload["spec"]["template"]["spec"]["containers"]:
+            assert "livenessProbe" in container, container["name"]
+            assert "readinessProbe" in container or "startupProbe" in container, container["name"]
+
+
+def test_pods_spread_and_leave_dead_nodes_soon(objects: Objects) -> None:
+    for workload in objects.workloads():
+        pod = workload["spec"]["template"]["spec"]
+        keys = {constraint["topologyKey"] for constraint in pod["topologySpreadConstraints"]}
+        assert keys == {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}
+        seconds = {entry["key"]: entry.get("tolerationSeconds") for entry in pod["tolerations"]}
+        for taint in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
+            assert 0 < seconds[taint] <= 60
+
+
+def test_each_workload_has_its_account_and_budget(objects: Objects) -> None:
+    budgets = [budget["spec"]["selector"]["matchLabels"] for budget in objects.of("PodDisruptionBudget")]
+    for workload in objects.workloads():
+        assert objects.one("ServiceAccount", workload["spec"]["template"]["spec"]["serviceAccountName"])
+        assert budgets.count(workload["spec"]["selector"]["matchLabels"]) == 1
+
+
+def test_selectors_find_the_pods_that_they_mean(objects: Objects) -> None:
+    labels = [workload["spec"]["template"]["metadata"]["labels"] for workload in objects.workloads()]
+    for workload in objects.workloads():
+        selector = workload["spec"]["selector"]["matchLabels"]
+        assert selector.keys() == SELECTOR, "a selector can never be changed: only what never changes belongs in it"
+        assert sum(selector.items() <= of_pod.items() for of_pod in labels) == 1
+    for service in objects.of("Service"):
+        selector = dict(service["spec"]["selector"])
+        selector.pop("statefulset.kubernetes.io/pod-name", None)
+        assert sum(selector.items() <= of_pod.items() for of_pod in labels) == 1, service["metadata"]["name"]
+
+
+def test_service_ports_exist_in_the_pods(objects: Objects) -> None:
+    for service in objects.of("Service"):
+        name = service["spec"]["selector"]["app.kubernetes.io/name"]
+        [workload] = [each for each in objects.workloads() if each["metadata"]["name"] == name]
+        ports = [port for container in containers_of(workload) for port in container.get("ports", [])]
+        known = {port.get("name") for port in ports} | {port["containerPort"] for port in ports}
+        for port in service["spec"]["ports"]:
+            assert port["targetPort"] in known, (service["metadata"]["name"], port)
+
+
+def test_an_autoscaler_owns_the_replicas_alone(objects: Objects) -> None:
+    scaled = {
+        (scaler["spec"]["scaleTargetRef"]["kind"], scaler["spec"]["scaleTargetRef"]["name"])
+        for scaler in objects.of("HorizontalPodAutoscaler")
+    }
+    for workload in objects.workloads():
+        owned = (workload["kind"], workload["metadata"]["name"]) in scaled
+        assert ("replicas" in workload["spec"]) is not owned
+    assert scaled <= {(workload["kind"], workload["metadata"]["name"]) for workload in objects.workloads()}
+
+
+def test_labels_are_on_everything(objects: Objects) -> None:
+    for obj in objects:
+        labels = obj["metadata"]["labels"]
+        assert labels["app.kubernetes.io/part-of"] == "lambda-microservice-platform", obj["metadata"]["name"]
+        assert labels.keys() >= SELECTOR | {
+            "app.kubernetes.io/component",
+            "app.kubernetes.io/managed-by",
+            "app.kubernetes.io/version",
+        }
+        assert obj["metadata"]["namespace"] == "test", (obj["kind"], obj["metadata"]["name"])
+
+
+def test_kubernetes_1_25_gets_no_field_that_it_does_not_know(chart: Path, render: Render) -> None:
+    for obj in render(chart, kube_version="1.25.0"):
+        assert "unhealthyPodEvictionPolicy" not in obj.get("spec", {})
+        assert "persistentVolumeClaimRetentionPolicy" not in obj.get("spec", {})
+        pod = obj.get("spec", {}).get("template", {}).get("spec", {})
+        for constraint in pod.get("topologySpreadConstraints", []):
+            assert constraint.keys() <= {"topologyKey", "maxSkew", "whenUnsatisfiable", "labelSelector"}
+
+
+def test_no_chart_makes_a_secret(objects: Objects) -> None:
+    assert objects.of("Secret") == [], "a release stores its manifest: passwords come from the module secret"
+
+
+def test_schemas_hold_the_library_definitions() -> None:
+    command = [str(ROOT / "roles/platform/files/charts/update-schemas"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_chart_has_a_schema(chart: Path) -> None:
+    assert (chart / "values.schema.json").is_file()
+    assert (chart / "charts" / "library").is_symlink()

@@ -1,0 +1,193 @@
+"""The library chart, through a chart that has nothing of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .conftest import ROOT, Manifest, Render, RenderError
+
+LIBRARY = ROOT / "roles/platform/files/charts/library"
+
+POD = """\
+{{- define "small.pod" }}
+containers:
+  - name: small
+    {{- include "library.container" . | nindent 4 }}
+    env:
+      {{- include "library.env" . | indent 6 }}
+    volumeMounts:
+      {{- include "library.writableMounts" . | indent 6 }}
+volumes:
+  {{- include "library.writableVolumes" . | indent 2 }}
+{{- end }}
+"""
+OBJECTS = """\
+{{- $small := dict "root" $ "name" "small" "component" "test" "values" .Values "pod" "small.pod"
+                   "kind" .Values.env.KIND "checksums" (list "configuration.yaml") -}}
+{{ include (printf "library.%s" (lower .Values.env.KIND)) $small }}
+---
+{{ include "library.companions" $small }}
+"""
+CONFIGURATION = """\
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  {{- include "library.metadata" (dict "root" $ "name" "small" "component" "test") | nindent 2 }}
+data:
+  text: {{ .Values.env.TEXT }}
+"""
+
+
+@pytest.fixture(scope="module")
+def chart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("chart") / "small"
+    (folder / "templates").mkdir(parents=True)
+    (folder / "charts").mkdir()
+    (folder / "charts" / "library").symlink_to(LIBRARY)
+    description = {
+        "apiVersion": "v2",
+        "name": "small",
+        "version": "0.1.0",
+        "appVersion": "7",
+        "dependencies": [{"name": "library", "version": "1.0.0"}],
+    }
+    values = {"image": "test/small:1", "env": {"KIND": "Deployment", "TEXT": "one"}}
+    shared = json.loads((LIBRARY / "workload.schema.json").read_text(encoding="utf-8"))
+    schema = {"allOf": [{"$ref": "#/definitions/workload"}], "definitions": shared["definitions"]}
+    for name, text in {
+        "Chart.yaml": yaml.safe_dump(description),
+        "values.yaml": yaml.safe_dump(values),
+        "values.schema.json": json.dumps(schema),
+        "templates/_small.tpl": POD,
+        "templates/small.yaml": OBJECTS,
+        "templates/configuration.yaml": CONFIGURATION,
+    }.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def pod_of(workload: Manifest) -> Manifest:
+    return workload["spec"]["template"]["spec"]
+
+
+def test_values_of_the_chart_win_also_when_they_say_no(chart: Path, render: Render) -> None:
+    objects = render(
+        chart,
+        {
+            "pdb": {"enabled": False},
+            "spread": {"zone": False, "host": False},
+            "antiAffinity": "none",
+            "nodeFailureTolerationSeconds": 0,
+        },
+    )
+    pod = pod_of(objects.one("Deployment", "small"))
+    assert objects.of("PodDisruptionBudget") == []
+    assert "topologySpreadConstraints" not in pod
+    assert "affinity" not in pod
+    assert {entry["tolerationSeconds"] for entry in pod["tolerations"]} == {0}
+
+
+def test_the_key_library_changes_every_workload(chart: Path, render: Render) -> None:
+    objects = render(chart, {"library": {"nodeFailureTolerationSeconds": 7, "pdb": {"maxUnavailable": "50%"}}})
+    assert {entry["tolerationSeconds"] for entry in pod_of(objects.one("Deployment", "small"))["tolerations"]} == {7}
+    assert objects.one("PodDisruptionBudget", "small")["spec"]["maxUnavailable"] == "50%"
+
+
+def test_min_available_takes_the_place_of_max_unavailable(chart: Path, render: Render) -> None:
+    spec = render(chart, {"pdb": {"minAvailable": 0}}).one("PodDisruptionBudget", "small")["spec"]
+    assert spec["minAvailable"] == 0
+    assert "maxUnavailable" not in spec
+
+
+def test_changed_configuration_restarts_the_pods_and_nothing_else_does(chart: Path, render: Render) -> None:
+    def annotations(text: str, replicas: int) -> Manifest:
+        objects = render(chart, {"env": {"TEXT": text}, "replicas": replicas})
+        return objects.one("Deployment", "small")["spec"]["template"]["metadata"]["annotations"]
+
+    assert annotations("one", 1) == annotations("one", 2)
+    assert annotations("one", 1) != annotations("two", 1)
+
+
+def test_autoscaling_with_the_designs_behaviour(chart: Path, render: Render) -> None:
+    values = {
+        "autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 10, "cpuPercent": 70, "memoryPercent": 80}
+    }
+    objects = render(chart, values)
+    spec = objects.one("HorizontalPodAutoscaler", "small")["spec"]
+    targets = {each["resource"]["name"]: each["resource"]["target"]["averageUtilization"] for each in spec["metrics"]}
+    assert (spec["minReplicas"], spec["maxReplicas"], targets) == (3, 10, {"cpu": 70, "memory": 80})
+    assert spec["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 300
+    assert spec["behavior"]["scaleUp"]["stabilizationWindowSeconds"] == 60
+    assert "replicas" not in objects.one("Deployment", "small")["spec"]
+
+
+def test_strict_spread(chart: Path, render: Render) -> None:
+    values = {"antiAffinity": "required", "spread": {"whenUnsatisfiable": "DoNotSchedule", "minDomains": 3}}
+    pod = pod_of(render(chart, values).one("Deployment", "small"))
+    for constraint in pod["topologySpreadConstraints"]:
+        assert constraint["whenUnsatisfiable"] == "DoNotSchedule"
+        assert constraint["minDomains"] == 3
+        # Else the pods of the old revision count during an update, and the new ones end up uneven.
+        assert constraint["matchLabelKeys"] == ["pod-template-hash"]
+    [term] = pod["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert term["topologyKey"] == "kubernetes.io/hostname"
+
+
+def test_a_stateful_set_keeps_its_volumes_by_name(chart: Path, render: Render) -> None:
+    objects = render(
+        chart, {"env": {"KIND": "StatefulSet"}, "persistence": {"data": {"size": "3Gi", "storageClass": "fast"}}}
+    )
+    [claim] = objects.one("StatefulSet", "small")["spec"]["volumeClaimTemplates"]
+    assert claim["metadata"]["name"] == "data"
+    assert claim["spec"]["storageClassName"] == "fast"
+    assert claim["spec"]["resources"]["requests"]["storage"] == "3Gi"
+
+
+def test_services_have_only_what_their_type_knows(chart: Path, render: Render) -> None:
+    service = {
+        "externalTrafficPolicy": "Local",
+        "loadBalancerSourceRanges": ["192.0.2.0/24"],
+        "ports": {"https": {"port": 443, "targetPort": 8443, "nodePort": 30443, "appProtocol": "https"}},
+    }
+
+    def spec_of(kind: str) -> Manifest:
+        return render(chart, {"service": {**service, "type": kind}}).one("Service", "small")["spec"]
+
+    assert spec_of("LoadBalancer")["loadBalancerSourceRanges"] == ["192.0.2.0/24"]
+    assert spec_of("NodePort")["ports"][0]["nodePort"] == 30443
+    inside = spec_of("ClusterIP")
+    assert inside["ports"] == [{"name": "https", "port": 443, "targetPort": 8443, "appProtocol": "https"}]
+    assert not {"externalTrafficPolicy", "loadBalancerSourceRanges"} & inside.keys()
+
+
+def test_env_and_writable_paths(chart: Path, render: Render) -> None:
+    values = {
+        "env": {"NUMBER": 5, "YES": True, "OWN": {"valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}},
+        "writable": {"tmp": {"mountPath": "/tmp", "sizeLimit": "8Mi", "medium": "Memory"}},  # noqa: S108
+    }
+    pod = pod_of(render(chart, values).one("Deployment", "small"))
+    env = {entry["name"]: entry for entry in pod["containers"][0]["env"]}
+    assert (env["NUMBER"]["value"], env["YES"]["value"]) == ("5", "true")
+    assert env["OWN"]["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+    assert pod["volumes"] == [{"name": "tmp", "emptyDir": {"sizeLimit": "8Mi", "medium": "Memory"}}]
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"replicas": "two"}, "/replicas"),
+        ({"service": {"ports": {"http": {"port": 70000}}}}, "/service/ports/http/port"),
+        ({"writable": {"tmp": {"mountPath": "/tmp"}}}, "sizeLimit"),  # noqa: S108
+        ({"pdb": {"maxUnavailable": "half"}}, "/pdb/maxUnavailable"),
+        ({"spread": {"zones": True}}, "zones"),
+        ({"resources": {"limits": {"memory": "2 GB"}}}, "/resources/limits/memory"),
+        ({"image": ""}, "image of small is empty"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(chart: Path, render: Render, values: Manifest, named: str) -> None:
+    with pytest.raises(RenderError, match=named):
+        render(chart, values)

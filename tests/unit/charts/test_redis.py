@@ -1,0 +1,369 @@
+"""The chart redis: what its objects say, and what its scripts decide."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT, Manifest, Objects, Render, RenderError
+
+CHART = ROOT / "roles/data_services/files/charts/redis"
+SCRIPTS = CHART / "files" / "scripts"
+
+
+@pytest.fixture(scope="module")
+def objects(render: Render) -> Objects:
+    return render(CHART)
+
+
+def configuration_of(objects: Objects) -> list[str]:
+    text = objects.one("ConfigMap", "redis-configuration")["data"]["redis.conf"]
+    return [line for line in text.splitlines() if not line.startswith("#")]
+
+
+def haproxy_of(objects: Objects) -> str:
+    return objects.one("ConfigMap", "redis-haproxy")["data"]["haproxy.cfg"]
+
+
+def test_the_designs_numbers(objects: Objects) -> None:
+    redis = objects.one("StatefulSet", "redis")
+    assert redis["spec"]["replicas"] == 3
+    assert redis["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"] == "20Gi"
+    resources = redis["spec"]["template"]["spec"]["containers"][0]["resources"]
+    assert (resources["requests"]["cpu"], resources["limits"]["memory"]) == ("2", "8Gi")
+    assert {"maxmemory 6gb", "maxmemory-policy allkeys-lru", "appendonly yes"} <= set(configuration_of(objects))
+    assert objects.one("StatefulSet", "redis-sentinel")["spec"]["replicas"] == 3
+    assert objects.one("Deployment", "redis-haproxy")["spec"]["replicas"] == 2
+
+
+def test_settings_of_redis_conf_are_the_users(render: Render) -> None:
+    lines = configuration_of(
+        render(
+            CHART,
+            {
+                "redis": {
+                    "configuration": {"repl-backlog-size": 1073741824, "save": ["900 1", "60 1000"], "maxclients": 5}
+                }
+            },
+        )
+    )
+    # Not 1.073741824e+09, as Go prints large numbers.
+    assert {"repl-backlog-size 1073741824", "save 900 1", "save 60 1000", "maxclients 5"} <= set(lines)
+    assert 'save ""' not in lines
+
+
+def test_every_pod_has_an_address_that_stays(render: Render) -> None:
+    objects = render(CHART, {"redis": {"replicas": 4}, "sentinel": {"replicas": 5}})
+    for name, count in (("redis", 4), ("redis-sentinel", 5)):
+        for ordinal in range(count):
+            spec = objects.one("Service", f"{name}-{ordinal}")["spec"]
+            assert spec["selector"]["statefulset.kubernetes.io/pod-name"] == f"{name}-{ordinal}"
+            # A pod must be reached before it is ready: a replica that starts is found by its master's Sentinels.
+            assert spec["publishNotReadyAddresses"] is True
+            assert "clusterIP" not in spec
+    env = {
+        entry["name"]: entry.get("value")
+        for entry in objects.one("StatefulSet", "redis")["spec"]["template"]["spec"]["containers"][0]["env"]
+    }
+    assert (env["REDIS_COUNT"], env["SENTINEL_COUNT"]) == ("4", "5")
+
+
+def test_haproxy_follows_the_majority_of_the_sentinels(render: Render) -> None:
+    text = haproxy_of(render(CHART, {"redis": {"replicas": 2}, "sentinel": {"replicas": 5}}))
+    assert re.findall(r"acl (\S+) nbsrv\(\S+\) ge (\d+)", text) == [("named-0", "3"), ("named-1", "3")]
+    assert len(re.findall(r"server redis-sentinel-\d", text)) == 2 * 5
+
+
+def test_only_the_changed_part_restarts(render: Render, objects: Objects) -> None:
+    changed = render(CHART, {"haproxy": {"maxConnections": 7}})
+
+    def annotations(rendered: Objects) -> Manifest:
+        return {
+            workload["metadata"]["name"]: workload["spec"]["template"]["metadata"]["annotations"]
+            for workload in rendered.workloads()
+        }
+
+    before, after = annotations(objects), annotations(changed)
+    assert {name for name in before if before[name] != after[name]} == {"redis-haproxy"}
+
+
+def test_no_password_is_in_an_argument_or_a_value(objects: Objects) -> None:
+    for workload in objects.workloads():
+        for container in workload["spec"]["template"]["spec"]["containers"]:
+            assert not re.search("pass|auth", " ".join(container["command"]), re.IGNORECASE)
+            for entry in container["env"]:
+                assert "PASSWORD" not in entry["name"] or "secretKeyRef" in entry["valueFrom"]
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"redis": {"replicas": "3"}}, "/redis/replicas"),
+        ({"redis": {"configuration": {"masterauth": "x"}}}, "masterauth"),
+        ({"sentinel": {"quorom": 2}}, "quorom"),
+        ({"haproxy": {"idleTimeout": 60}}, "/haproxy/idleTimeout"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(render: Render, values: Manifest, named: str) -> None:
+    with pytest.raises(RenderError, match=named):
+        render(CHART, values)
+
+
+# --- the scripts, with a redis-cli that answers from a table -----------------------------------------------------------
+
+REDIS = {f"redis-{n}": f"10.0.0.{n}" for n in range(3)}
+SENTINELS = {f"redis-sentinel-{n}": f"10.0.1.{n}" for n in range(3)}
+
+REDIS_CLI = """\
+#!/bin/sh
+while [ $# -gt 0 ]; do
+  case $1 in
+    -t | --user) shift 2 ;;
+    -h) host=$2; shift 2 ;;
+    -p) shift 2 ;;
+    *) break ;;
+  esac
+done
+echo "$host $*" >> "$ANSWERS/log"
+cat "$ANSWERS/$host $*" 2>/dev/null
+"""
+
+Run = Callable[..., "Outcome"]
+
+
+class Outcome:
+    """What a script did: its output, the configuration that it started with, and what it asked."""
+
+    def __init__(self, done: subprocess.CompletedProcess[str], folder: Path) -> None:
+        self.done = done
+        log = folder / "answers" / "log"
+        self.asked = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+        self.redis_conf = _lines(folder / "run" / "redis.conf")
+        self.sentinel_conf = _lines(folder / "data" / "sentinel.conf")
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def named(master: str, epoch: int) -> str:
+    return f"name\nmymaster\nip\n{master}\nport\n6379\nconfig-epoch\n{epoch}\n"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """``run(script, pod, answers, files)``: the script in a folder of its own instead of a pod."""
+    for folder in ("answers", "bin", "data", "run", "scripts", "users"):
+        (tmp_path / folder).mkdir()
+    for user in ("pod", "replication", "sentinel"):
+        (tmp_path / "users" / user).write_text(f"password-of-{user}", encoding="utf-8")
+    programs = {"redis-cli": REDIS_CLI, "redis-server": "#!/bin/sh\n", "redis-sentinel": "#!/bin/sh\n"}
+    for name, text in {**programs, "sleep": "#!/bin/sh\nexec /bin/sleep 0.01\n"}.items():
+        (tmp_path / "bin" / name).write_text(text, encoding="utf-8")
+        (tmp_path / "bin" / name).chmod(0o755)
+    for script in SCRIPTS.iterdir():
+        text = script.read_text(encoding="utf-8")
+        for path, name in (("/scripts/", "scripts"), ("/users/", "users"), ("/data/", "data"), ("/run/redis/", "run")):
+            text = text.replace(path, f"{tmp_path}/{name}/")
+        (tmp_path / "scripts" / script.name).write_text(text, encoding="utf-8")
+
+    def running(
+        script: str,
+        pod: str,
+        answers: dict[str, str],
+        files: dict[str, str] | None = None,
+        timeout: float = 20,
+        argument: str = "",
+    ) -> Outcome:
+        for question, answer in answers.items():
+            (tmp_path / "answers" / question).write_text(answer, encoding="utf-8")
+        for name, text in (files or {}).items():
+            (tmp_path / "data" / name).write_text(text, encoding="utf-8")
+        env = {
+            f"{name.upper().replace('-', '_')}_SERVICE_HOST": address
+            for name, address in {**REDIS, **SENTINELS}.items()
+        }
+        env |= {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "ANSWERS": f"{tmp_path}/answers", "POD_NAME": pod}
+        env |= {"REDIS_COUNT": "3", "SENTINEL_COUNT": "3", "MASTER_NAME": "mymaster", "QUORUM": "2"}
+        env |= {"DOWN_AFTER_MILLISECONDS": "5000", "FAILOVER_TIMEOUT_MILLISECONDS": "15000", "PARALLEL_SYNCS": "1"}
+        done = subprocess.run(  # noqa: S603
+            ["/bin/sh", f"{tmp_path}/scripts/{script}", argument],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Outcome(done, tmp_path)
+
+    return running
+
+
+def sentinels_say(*answers: str | None) -> dict[str, str]:
+    return {f"10.0.1.{n} sentinel master mymaster": answer for n, answer in enumerate(answers) if answer is not None}
+
+
+def test_the_named_master_starts_as_master(run: Run) -> None:
+    outcome = run("start-redis", "redis-0", sentinels_say(named("10.0.0.0", 0), named("10.0.0.0", 0), None))
+    assert outcome.done.returncode == 0, outcome.done.stderr
+    assert not [line for line in outcome.redis_conf if line.startswith("replicaof")]
+    assert {"replica-announce-ip 10.0.0.0", "masterauth password-of-replication"} <= set(outcome.redis_conf)
+
+
+def test_a_former_master_comes_back_as_replica(run: Run) -> None:
+    # One Sentinel has missed the failover: the later epoch counts.
+    answers = sentinels_say(named("10.0.0.0", 3), named("10.0.0.2", 4), None)
+    outcome = run("start-redis", "redis-0", answers, {"appendonlydir": ""})
+    assert "replicaof 10.0.0.2 6379" in outcome.redis_conf
+
+
+def test_redis_waits_for_a_quorum(run: Run) -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        run("start-redis", "redis-0", sentinels_say(named("10.0.0.0", 0), None, None), timeout=2)
+
+
+def test_one_sentinel_is_enough_when_the_master_agrees(run: Run) -> None:
+    answers = {**sentinels_say(None, named("10.0.0.1", 2), None), "10.0.0.1 role": "master\n0\n"}
+    assert "replicaof 10.0.0.1 6379" in run("start-redis", "redis-0", answers).redis_conf
+
+
+def test_a_master_without_its_data_does_not_wipe_the_replicas(run: Run) -> None:
+    answers = sentinels_say(*[named("10.0.0.0", 1)] * 3)
+    answers["10.0.0.2 info keyspace"] = "# Keyspace\ndb0:keys=5,expires=0\n"
+    with pytest.raises(subprocess.TimeoutExpired):
+        run("start-redis", "redis-0", answers, timeout=2)
+
+
+def test_the_first_master_of_all_starts_empty(run: Run) -> None:
+    answers = sentinels_say(*[named("10.0.0.0", 0)] * 3)
+    answers["10.0.0.2 info keyspace"] = "# Keyspace\n"
+    assert run("start-redis", "redis-0", answers).redis_conf
+
+
+def test_a_pod_without_its_service_says_so(run: Run) -> None:
+    outcome = run("start-redis", "redis-7", {})
+    assert outcome.done.returncode != 0
+    assert "no Service for the pod redis-7" in outcome.done.stderr
+
+
+def test_the_first_sentinel_makes_the_first_pod_master(run: Run) -> None:
+    outcome = run("start-sentinel", "redis-sentinel-1", {})
+    assert outcome.done.returncode == 0, outcome.done.stderr
+    assert "sentinel monitor mymaster 10.0.0.0 6379 2" in outcome.sentinel_conf
+    assert "sentinel announce-ip 10.0.1.1" in outcome.sentinel_conf
+    # Sentinel reads from top to bottom: the master before what is said about it.
+    monitor = outcome.sentinel_conf.index("sentinel monitor mymaster 10.0.0.0 6379 2")
+    assert all("mymaster" not in line for line in outcome.sentinel_conf[:monitor])
+
+
+def test_a_sentinel_with_a_lost_volume_asks_the_others(run: Run) -> None:
+    answers = sentinels_say(named("10.0.0.2", 7), None, named("10.0.0.1", 6))
+    answers["10.0.0.0 role"] = "master\n"
+    conf = run("start-sentinel", "redis-sentinel-1", answers).sentinel_conf
+    assert "sentinel monitor mymaster 10.0.0.2 6379 2" in conf
+    assert {"sentinel current-epoch 7", "sentinel leader-epoch mymaster 7"} <= set(conf)
+
+
+def test_without_any_sentinel_the_running_master_stays(run: Run) -> None:
+    answers = {"10.0.0.0 role": "slave\n10.0.0.1\n", "10.0.0.1 role": "master\n0\n"}
+    assert (
+        "sentinel monitor mymaster 10.0.0.1 6379 2" in run("start-sentinel", "redis-sentinel-0", answers).sentinel_conf
+    )
+
+
+KNOWN = """\
+port 26379
+sentinel myid 0123456789abcdef0123456789abcdef01234567
+sentinel monitor mymaster 10.9.0.2 6379 2
+sentinel auth-pass mymaster old
+sentinel config-epoch mymaster 5
+sentinel leader-epoch mymaster 5
+sentinel current-epoch 5
+sentinel known-replica mymaster 10.9.0.0 6379
+sentinel known-sentinel mymaster 10.9.1.1 26379 89abcdef0123456789abcdef0123456789abcdef
+"""
+
+
+def test_a_sentinel_keeps_what_it_knows_and_takes_new_settings(run: Run) -> None:
+    known = KNOWN.replace("10.9.", "10.0.")
+    conf = run("start-sentinel", "redis-sentinel-0", {}, {"sentinel.conf": known}).sentinel_conf
+    assert "sentinel monitor mymaster 10.0.0.2 6379 2" in conf
+    assert "sentinel myid 0123456789abcdef0123456789abcdef01234567" in conf
+    assert [line for line in conf if "auth-pass" in line] == ["sentinel auth-pass mymaster password-of-sentinel"]
+    assert conf.count("sentinel current-epoch 5") == 1
+
+
+def test_what_a_sentinel_knows_survives_new_addresses(run: Run) -> None:
+    pods = "".join(f"redis-{n} 10.9.0.{n}\nredis-sentinel-{n} 10.9.1.{n}\n" for n in range(3))
+    conf = run("start-sentinel", "redis-sentinel-0", {}, {"sentinel.conf": KNOWN, "pods": pods}).sentinel_conf
+    assert "sentinel monitor mymaster 10.0.0.2 6379 2" in conf
+    assert "sentinel known-replica mymaster 10.0.0.0 6379" in conf
+    assert "sentinel known-sentinel mymaster 10.0.1.1 26379 89abcdef0123456789abcdef0123456789abcdef" in conf
+    assert not [line for line in conf if "10.9." in line]
+
+
+def test_a_replica_stops_without_handing_over(run: Run) -> None:
+    outcome = run("hand-over", "redis-0", {"10.0.0.0 role": "slave\n"})
+    assert outcome.asked == ["10.0.0.0 role"]
+
+
+def test_a_master_hands_over_before_it_stops(run: Run) -> None:
+    answers = {
+        "10.0.0.0 role": "master\n",
+        "10.0.0.0 info replication": "slave0:ip=10.0.0.1,port=6379,state=online,offset=90,lag=0\r\nmaster_repl_offset:90\r\n",
+        "10.0.1.0 sentinel failover mymaster": "NOGOODSLAVE No suitable replica to promote\n",
+        "10.0.1.1 sentinel failover mymaster": "OK\n",
+        **sentinels_say(*[named("10.0.0.1", 2)] * 3),
+    }
+    outcome = run("hand-over", "redis-0", answers)
+    assert outcome.done.returncode == 0
+    paused = outcome.asked.index("10.0.0.0 client pause 20000 write")
+    assert paused < outcome.asked.index("10.0.1.1 sentinel failover mymaster")
+    # It was accepted once, and must not be asked for again: that would be a second failover.
+    assert "10.0.1.2 sentinel failover mymaster" not in outcome.asked
+
+
+@pytest.mark.parametrize(
+    ("lag", "caught_up"),
+    [("offset=90", True), ("offset=89", False)],
+)
+def test_hand_over_waits_for_a_replica_that_lags(run: Run, lag: str, caught_up: bool) -> None:
+    answers = {
+        "10.0.0.0 role": "master\n",
+        "10.0.0.0 info replication": f"slave0:ip=10.0.0.1,port=6379,state=online,{lag},lag=0\r\nmaster_repl_offset:90\r\n",
+    }
+    asked = run("hand-over", "redis-0", answers).asked
+    assert (asked.count("10.0.0.0 info replication") == 1) is caught_up
+
+
+@pytest.mark.parametrize("answer", ["PONG", "LOADING Redis is loading the dataset in memory", None])
+def test_loading_is_alive_but_not_ready(run: Run, answer: str | None) -> None:
+    answers = {"127.0.0.1 ping": answer} if answer else {}
+    answers["127.0.0.1 info replication"] = "role:master\r\n"
+    assert (run("probe", "redis-0", answers, argument="alive").done.returncode == 0) is (answer is not None)
+    assert (run("probe", "redis-0", answers, argument="ready").done.returncode == 0) is (answer == "PONG")
+
+
+@pytest.mark.parametrize("link", ["up", "down"])
+def test_a_replica_is_ready_with_its_master(run: Run, link: str) -> None:
+    answers = {"127.0.0.1 ping": "PONG", "127.0.0.1 info replication": f"role:slave\r\nmaster_link_status:{link}\r\n"}
+    assert (run("probe", "redis-0", answers, argument="ready").done.returncode == 0) is (link == "up")
+
+
+def test_scripts_are_clean_shell() -> None:
+    shellcheck = shutil.which("shellcheck")
+    if shellcheck is None:
+        pytest.skip("shellcheck is not installed")
+    scripts = [str(path) for path in SCRIPTS.iterdir()]
+    done = subprocess.run(  # noqa: S603
+        [shellcheck, "--shell=sh", "--external-sources", f"--source-path={SCRIPTS}", *scripts],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
