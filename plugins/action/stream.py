@@ -90,9 +90,12 @@ class ActionModule(ActionBase):
         finally:
             timer.cancel()
 
-        result.update(changed=bool(lines), rc=rc, stdout_lines=list(lines))
-        if rc != 0:
-            why = "took longer than %d s and was ended" % args["timeout_seconds"] if expired.is_set() else "ended with %d" % rc
+        result.update(changed=bool(lines), rc=rc)
+        if rc == 0:
+            result["stdout_lines"] = list(lines)
+        else:
+            limit = args["timeout_seconds"]
+            why = "took longer than %d s and was ended" % limit if expired.is_set() else "ended with %d" % rc
             tail = "\n".join(list(lines)[-12:])
             result.update(failed=True, msg="%s %s. Its last lines:\n%s" % (os.path.basename(argv[0]), why, tail))
         return result

@@ -55,7 +55,7 @@ EXAMPLES = r"""
 RETURN = r"""
 stdout_lines:
   description: The last 40 lines that the command printed.
-  returned: always
+  returned: success
   type: list
   elements: str
 rc:
