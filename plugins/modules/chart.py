@@ -13,19 +13,19 @@ description:
   - Brings a list of Helm releases to what their charts render to, with Helm 3 or Helm 4.
   - Each chart is rendered first. Nothing is changed, and no revision is made, when the release is deployed, its chart
     version, values, manifest and hooks are equal to the rendering, and the live objects say what the manifest says.
-    Order of keys, white space and comments do not count, nor does the spelling of quantities or what the cluster adds
-    by itself.
+    Order of keys, white space and comments do not count, nor does the spelling of quantities or what the cluster
+    adds by itself.
   - When the rendering differs from the last revision, C(helm upgrade --install) makes a new one.
   - When only live objects differ (somebody edited, scaled or deleted them), they are applied again as rendered, with
-    server-side apply under Helm's field manager. That makes no new revision and runs no hooks, so the history keeps what
-    a rollback needs. Helm alone would not do it for custom resources, because Helm 3 compares those with its last
+    server-side apply under Helm's field manager. That makes no new revision and runs no hooks, so the history keeps
+    what a rollback needs. Helm alone would not do it for custom resources, because Helm 3 compares those with its last
     manifest only and not with the cluster.
   - What others add to an object (a sidecar, a label, an entry in a list that has keys) is left alone. An object that
     the chart does not render is not looked at.
   - Replica counts of workloads that a HorizontalPodAutoscaler scales, one of the chart or one in the cluster, are
     neither compared nor changed, also when the chart gives a count.
-  - A release that a killed run left C(pending-install), C(pending-upgrade) or C(pending-rollback) is taken over once its
-    process is known to have ended, or, for a process of another machine, after O(pending_grace_seconds). Releases
+  - A release that a killed run left C(pending-install), C(pending-upgrade) or C(pending-rollback) is taken over once
+    its process is known to have ended, or, for a process of another machine, after O(pending_grace_seconds). Releases
     that are C(failed), C(superseded) or C(uninstalling) are brought to an end too.
   - It does not wait for workloads to become ready. M(lambda_microservice.platform.rollout) does, for many releases at
     once, and says why one does not come.
@@ -131,8 +131,8 @@ options:
     default: helm
   pending_grace_seconds:
     description:
-      - How old a pending revision must be before it is taken over, if its process belongs to another machine and nothing
-        is known about it. The module waits until then.
+      - How old a pending revision must be before it is taken over, if its process belongs to another machine and
+        nothing is known about it. The module waits until then.
       - A process of this machine is looked at instead. While it lives, the module waits for it up to
         O(releases[].timeout_seconds); once it has ended, there is no wait.
     type: int
@@ -147,8 +147,8 @@ attributes:
         values differ.
     support: full
 notes:
-  - On localhost with a local connection it runs inside the controller's process, which saves more than a second for each
-    task. Set the variable C(platform_modules_in_process) to false to run it like any other module.
+  - On localhost with a local connection it runs inside the controller's process, which saves more than a second for
+    each task. Set the variable C(platform_modules_in_process) to false to run it like any other module.
   - A Secret that a chart renders is stored by Helm in the release's record too. Passwords are better made by
     M(lambda_microservice.platform.secret).
   - A chart that makes random values or prints the time renders anew each time. Such values are recognised by rendering
@@ -263,7 +263,6 @@ reason:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.lambda_microservice.platform.plugins.module_utils import chart
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 

@@ -57,7 +57,9 @@ class InProcessAction(ActionBase):
         if warnings:
             outcome["warnings"] = [*outcome.get("warnings", []), *warnings]
         # The module of the same name would go through exit_json, which hides the values of no_log arguments.
-        result.update(remove_values(outcome, secrets))
+        if not getattr(self.LOGIC, "RESULT_NEEDS_NO_MASKING", False):
+            outcome = remove_values(outcome, secrets)
+        result.update(outcome)
         return result
 
     def _may_run_here(self, task_vars: dict[str, Any]) -> bool:

@@ -1,0 +1,242 @@
+#!/usr/bin/python
+# Copyright: Contributors to the lambda_microservice.platform project
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: secret
+short_description: Make passwords and certificates once, and keep them in Secrets
+version_added: 0.1.0
+description:
+  - Keeps a list of Kubernetes Secrets. Random values are made inside the module when they are first needed, stored, and
+    from then on never changed. They never pass through a variable, a result, a diff or a log.
+  - One Secret can live in several namespaces with the same values. The first namespace of the list that has a value
+    owns it; other namespaces get copies. A copy that differs is made equal to it again. To rotate a value, delete its
+    key in every namespace of the list, or change it in the first one, and run the task again.
+  - Texts such as a configuration file or an access list can be filled in from other values of the same call, see
+    O(secrets[].render).
+  - Certificates are renewed by a later run, random values never.
+  - Keys that are not named are left alone, those that were named before among them. Deleting a key is left to people.
+author:
+  - The lambda_microservice.platform team
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+requirements:
+  - kubernetes >= 24.2.0 (Python)
+  - cryptography >= 42 (Python), for certificates
+options:
+  secrets:
+    description: The Secrets. A name stands once in the list, with all its namespaces.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The Secret's name.
+        type: str
+        required: true
+      namespaces:
+        description: Where it lives. The first namespace owns the values.
+        type: list
+        elements: str
+        required: true
+      state:
+        description: V(absent) deletes the Secret in all these namespaces, and with it its values.
+        type: str
+        choices: [present, absent]
+        default: present
+      type:
+        description:
+          - The Secret's type. It cannot be changed later.
+          - The default is V(kubernetes.io/tls) with O(secrets[].certificate) and V(Opaque) without.
+        type: str
+      labels:
+        description:
+          - Labels, next to C(app.kubernetes.io/part-of) and C(app.kubernetes.io/managed-by), which are always set.
+        type: dict
+        default: {}
+      random:
+        description:
+          - Values to make, as C({KEY{:} {length{:} 32, alphabet{:} abc}}). The length is 32 characters and the alphabet
+            ASCII letters and digits, unless given.
+          - The randomness is the operating system's. Less than 64 bits of it are refused.
+          - Changing length or alphabet does not change a value that exists.
+        type: dict
+        default: {}
+      data:
+        description: Fixed values, as C({KEY{:} VALUE}). They are set again whenever they differ.
+        type: dict
+        default: {}
+      render:
+        description:
+          - Texts to fill in, as C({KEY{:} TEXT}). They are written anew whenever the text or a value changes.
+          - V({value:SECRET/KEY}) stands for the value of a key of this call, V({sha256:SECRET/KEY}) for the
+            SHA-256 hash of it in hexadecimal digits, and V({base64:SECRET/KEY}) for its base64 form. Other braces stay
+            as they are.
+          - The key may be random, fixed or a certificate's, of any Secret of the same call, but not rendered itself.
+        type: dict
+        default: {}
+      certificate:
+        description:
+          - A certificate with an ECDSA P-256 key, in the keys C(tls.crt) and C(tls.key), and its authority's
+            certificate in C(ca.crt).
+          - It is renewed when less than a third of its life is left, and when its names, its authority or
+            O(secrets[].certificate.is_ca) change.
+        type: dict
+        suboptions:
+          common_name:
+            description: The subject's common name, 1 to 64 characters.
+            type: str
+            required: true
+          dns_names:
+            description: DNS names that it is valid for. C(*.) may begin a name.
+            type: list
+            elements: str
+            default: []
+          ip_addresses:
+            description: IP addresses that it is valid for.
+            type: list
+            elements: str
+            default: []
+          valid_days:
+            description: Its life. A change counts from the next renewal.
+            type: int
+            default: 365
+          is_ca:
+            description:
+              - Make an authority that can sign other certificates of the list.
+              - A renewed authority keeps its key, so certificates that it signed stay valid.
+            type: bool
+            default: false
+          ca:
+            description: Who signs it. Without it, the certificate signs itself.
+            type: dict
+            suboptions:
+              secret:
+                description: The name of the authority's Secret, one of this call or one that exists.
+                type: str
+                required: true
+              namespace:
+                description: Where an authority lives that this call does not name. The default is the first namespace.
+                type: str
+attributes:
+  check_mode:
+    description: Says which keys would be made, and writes nothing.
+    support: full
+  diff_mode:
+    description: Shows names of keys and what becomes of them, never a value.
+    support: full
+notes:
+  - On localhost with a local connection it runs inside the controller's process. Set the variable
+    C(platform_modules_in_process) to false to run it like any other module.
+seealso:
+  - module: kubernetes.core.k8s
+"""
+
+EXAMPLES = r"""
+- name: Passwords for Redis, and the list of users that Redis reads
+  lambda_microservice.platform.secret:
+    secrets:
+      # The controller reads its own copy; both have the same value.
+      - name: redis-controller
+        namespaces: [data-services, controller]
+        data: {username: controller}
+        random: {password: {}}
+      - name: redis-replication
+        namespaces: [data-services]
+        random: {password: {length: 48}}
+      - name: redis-users
+        namespaces: [data-services]
+        render:
+          # Redis takes a password as its SHA-256 hash, so this Secret cannot give it away.
+          users.acl: |
+            user default off
+            user controller on #{sha256:redis-controller/password} ~session:* +@read +@write
+            user replication on #{sha256:redis-replication/password} +psync +replconf +ping
+
+- name: An authority and the edge's certificate
+  lambda_microservice.platform.secret:
+    secrets:
+      - name: edge-ca
+        namespaces: [ingress]
+        certificate: {common_name: Platform edge CA, is_ca: true, valid_days: 3650}
+      - name: envoy-tls
+        namespaces: [ingress]
+        certificate:
+          common_name: localhost
+          dns_names: [localhost]
+          ip_addresses: [127.0.0.1]
+          ca: {secret: edge-ca}
+  register: edge
+
+- name: Keep the authority's certificate, which is public, for callers
+  ansible.builtin.copy:
+    content: "{{ edge.ca_certificates['envoy-tls'] }}"
+    dest: ca.crt
+    mode: "0644"
+"""
+
+RETURN = r"""
+secrets:
+  description: What was done, one entry for each Secret and namespace. In check mode, what would be done.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The Secret's name.
+      type: str
+      returned: always
+    namespace:
+      description: The Secret's namespace.
+      type: str
+      returned: always
+    action:
+      description: V(created), V(updated), V(deleted) or V(unchanged).
+      type: str
+      returned: always
+    keys:
+      description:
+        - What became of each named key. V(unchanged), V(generated), V(set), V(rendered), V(issued), V(renewed) with the
+          reason, V(copied) or V(copied over another value).
+      type: dict
+      returned: always
+      sample: {"password": "generated"}
+ca_certificates:
+  description:
+    - The certificate of the authority of each Secret that has a certificate, in PEM. It is public.
+    - In check mode, one that would be made is left out.
+  returned: always
+  type: dict
+certificates_expire:
+  description: When each certificate ends, as ISO 8601.
+  returned: always
+  type: dict
+  sample: {"envoy-tls": "2027-01-31T12:00:00Z"}
+reason:
+  description: The kind of failure, such as V(arguments), V(forbidden), V(conflict), V(certificate), V(unreachable).
+  returned: on failure
+  type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.lambda_microservice.platform.plugins.module_utils import secret
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+
+
+def main():
+    """Run the module."""
+    module = AnsibleModule(argument_spec=secret.ARGUMENT_SPEC, supports_check_mode=True)
+    try:
+        result = secret.run(module.params, check_mode=module.check_mode, diff=module._diff)
+    except PlatformError as error:
+        module.fail_json(**error.result())
+    if result.get("failed"):
+        module.fail_json(**result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
