@@ -619,7 +619,7 @@ _POLICY = re.compile(
 )
 _WEBHOOK_DENIED = re.compile(r'admission webhook "(?P<webhook>[^"]*)" denied the request:? ?(?P<why>.*)', re.DOTALL)
 _NOT_IN_SCHEMA = re.compile(
-    r"failed to (?:create typed (?:patch|live) object|convert new object) \([^)]*\)(?: to proper version)?: (?P<why>.*)",
+    r"failed to (?:create typed \w+ object|convert new object) \([^)]*\)(?: to proper version)?: (?P<why>.*)",
     re.DOTALL,
 )
 _GO_VALUE = re.compile(r"&value\.valueUnstructured\{Value:(.*?)\}")

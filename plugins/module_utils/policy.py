@@ -182,19 +182,20 @@ class Batch:
         stale = self._stale({key_of(obj) for obj in wanted}, live)
 
         kept_scope = needed if prune else needed.union(self.applyset.scope_of(stale))
-        before = [wave for wave in changes if wave[0] == 0]
-        after = [wave for wave in changes if wave[0] != 0]
-        # The record needs its namespace, which may be one of the batch. Namespaces are never pruned, so that they may
-        # exist for a moment without being recorded loses nothing.
-        self._write_waves(before)
+        # The record needs its namespace, which may be one of the batch's. All else comes after it.
+        first = [(0, [obj for _wave, members in changes for obj in members if self._is_home(obj)])]
+        self._write_waves(first)
         self._write_parent(parent, recorded.union(needed), kept_scope)
-        self._write_waves(after)
+        self._write_waves([(wave, [obj for obj in members if not self._is_home(obj)]) for wave, members in changes])
         if prune:
             self._delete(stale)
         else:
             for obj in stale:
                 self._note_outcome(obj, "kept", [])
         self._narrow_parent(recorded.union(needed), kept_scope)
+
+    def _is_home(self, obj: Object) -> bool:
+        return GroupKind.of(obj) == NAMESPACE and obj["metadata"]["name"] == self.applyset.namespace
 
     def _prepared(self, objects: list[Object], skip_unserved: bool) -> list[Object]:
         """The objects as they are to be applied: checked, with their namespace, the label and nothing null."""
@@ -555,7 +556,8 @@ def _malformed(index: int, obj: Object) -> PlatformError | None:
         return None
     return PlatformError(
         "an object of the batch is malformed",
-        where=f"objects[{index}]" + (f", {spoken(obj)}" if isinstance(metadata, dict) and metadata.get("name") else ""),
+        where=f"objects[{index}]"
+        + (f", {obj.get('kind')} {metadata.get('name')}" if isinstance(metadata, dict) else ""),
         found=found,
         expected="apiVersion, kind and metadata.name as non-empty strings; labels without ApplySet's own",
         fix="correct the object",

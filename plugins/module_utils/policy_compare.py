@@ -117,8 +117,7 @@ def _owned_element(desired: list[Any], live: list[Any], key: str, fields: Object
     theirs = [element for element in live if has_key(element, defaulted=False)]
     if len(ours) != 1 or len(theirs) != 1:
         return False
-    filled_in = {name: value for name, value in wanted.items() if f"f:{name}" in fields}
-    return _owned({**filled_in, **ours[0]}, theirs[0], fields)
+    return _owned(ours[0], theirs[0], fields)
 
 
 def _identical(one: Any, other: Any) -> bool:
