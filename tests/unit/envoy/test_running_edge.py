@@ -1,0 +1,320 @@
+"""What a caller sees of a real Envoy that runs with the files of the filter."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import subprocess
+import threading
+import time
+
+import pytest
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils import envoy_configuration as envoy
+
+from .conftest import Edge, certificate, free_port, serving, stopping
+
+ROUTES = [
+    {"name": "slow", "match": {"path": "/api/v1/slow"}, "upstream": "controller", "timeout_seconds": 0.5},
+    {
+        "name": "python",
+        "match": {"prefix": "/api/v1", "language_title": "python"},
+        "upstream": "controller",
+        "rewrite_prefix": "/py",
+    },
+    {"name": "delete", "match": {"prefix": "/api/v1", "methods": ["DELETE"]}, "upstream": "nothing"},
+    {"name": "api", "match": {"prefix": "/api/v1"}, "upstream": "controller"},
+]
+
+
+def configuration(upstream, routes=None, **options):
+    upstreams = [
+        {
+            "name": "controller",
+            "address": "127.0.0.1",
+            "port": upstream.port,
+            "health_check": {"path": "/ready", "interval_seconds": 0.1},
+        },
+        {"name": "nothing", "address": "127.0.0.1", "port": free_port()},
+    ]
+    options = {"https_port": 9443, "response_headers": {"X-Content-Type-Options": "nosniff"}, **options}
+    return envoy.configure(routes or ROUTES, upstreams, **options)
+
+
+@pytest.fixture(scope="module")
+def shared(envoy_binary, tmp_path_factory):
+    """One edge and its upstream for the tests that change neither."""
+    with serving() as behind, stopping(Edge(envoy_binary, tmp_path_factory.mktemp("edge"))) as running:
+        running.start(configuration(behind, max_request_bytes=1000))
+        running.upstream = behind
+        yield running
+
+
+@pytest.fixture
+def started(shared):
+    shared.upstream.seen.clear()
+    return shared
+
+
+def error_of(answer):
+    assert answer.headers["content-type"] == "application/json"
+    error = answer.json["error"]
+    assert set(answer.json) == {"error"} and set(error) == {"code", "message"} and error["message"]
+    return answer.status, error["code"]
+
+
+def test_a_request_passes_and_the_edge_tells_nothing_of_what_is_behind_it(started):
+    answer = started.get(
+        "/api/v1/sessions/1?a=b", headers={"X-Envoy-Upstream-Rq-Timeout-Ms": "1", "X-Request-Id": "forged"}
+    )
+    assert answer.status == 200
+    assert answer.json["path"] == "/api/v1/sessions/1?a=b"
+    assert "x-envoy-upstream-rq-timeout-ms" not in answer.json["headers"]
+    assert answer.json["headers"]["x-request-id"] == answer.headers["x-request-id"] != "forged"
+    assert answer.headers["server"] == "edge"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert not [name for name in answer.headers if name.startswith("x-envoy")]
+
+
+def test_the_forwarded_address_is_the_peers_and_not_the_clients_word(started):
+    answer = started.get("/api/v1/x", headers={"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "http"})
+    assert answer.json["headers"]["x-forwarded-for"].split(",")[-1] != "203.0.113.9"
+    assert answer.json["headers"]["x-forwarded-proto"] == "https"
+    request_id = answer.headers["x-request-id"]
+
+    def logged():
+        return [line["client"] for line in started.access_log() if line["request_id"] == request_id]
+
+    started.wait_until(logged, "a line in the access log")
+    assert logged() == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/api/v2", "/api/v1x", "/admin", "/stats/prometheus", "/ready", "/metrics", "/api/v1/../../ready"]
+)
+def test_an_unknown_path_is_404_as_json(started, path):
+    answer = started.get(path)
+    assert error_of(answer) == (404, "NOT_FOUND")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert started.upstream.seen == []
+
+
+def test_an_upstreams_own_404_stays_as_it_is(started):
+    answer = started.get("/api/v1/missing")
+    assert answer.status == 404
+    assert answer.json["path"] == "/api/v1/missing"
+
+
+def test_language_title_chooses_the_route_in_any_case_and_the_prefix_is_rewritten(started):
+    assert started.get("/api/v1/run", headers={"Language-Title": "PYTHON-sum"}).json["path"] == "/py/run"
+    for other in ("nodejs-python-", "python", "pythonic-x"):
+        assert started.get("/api/v1/run", headers={"Language-Title": other}).json["path"] == "/api/v1/run"
+
+
+def test_too_large_a_body_is_413_and_never_reaches_the_upstream(started):
+    assert error_of(started.get("/api/v1/x", method="POST", body=b"x" * 1001)) == (413, "PAYLOAD_TOO_LARGE")
+    assert started.upstream.seen == []
+    assert started.get("/api/v1/x", method="POST", body=b"x" * 1000).json["length"] == 1000
+
+
+def test_a_slow_upstream_is_504_after_the_routes_own_timeout(started):
+    begin = time.monotonic()
+    assert error_of(started.get("/api/v1/slow")) == (504, "TIMEOUT")
+    assert 0.4 < time.monotonic() - begin < 2.5
+
+
+def test_an_upstream_that_does_not_listen_is_503_with_retry_after(started):
+    answer = started.get("/api/v1/x", method="DELETE")
+    assert error_of(answer) == (503, "UNAVAILABLE")
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_a_request_that_was_sent_is_never_sent_again(started):
+    answer = started.get("/api/v1/drop", method="POST", body=b"{}")
+    assert error_of(answer) == (503, "UNAVAILABLE")
+    assert started.upstream.seen == ["/api/v1/drop"]
+
+
+def test_an_upstream_that_is_not_ready_gets_no_request(edge, upstream):
+    edge.start(configuration(upstream))
+    upstream.server.is_ready = False
+    edge.wait_until(lambda: edge.get("/api/v1/x").status == 503, "the upstream is out")
+    before = list(upstream.seen)
+    assert error_of(edge.get("/api/v1/y")) == (503, "UNAVAILABLE")
+    assert upstream.seen == before
+    upstream.server.is_ready = True
+    edge.wait_until(lambda: edge.get("/api/v1/x").status == 200, "the upstream is back")
+
+
+def test_plain_http_is_sent_to_https_with_the_outer_port_and_keeps_the_method(started):
+    answer = started.get("/api/v1/x?a=b", port=envoy.HTTP_PORT, method="POST", body=b"{}")
+    assert answer.status == 308
+    assert answer.headers["location"] == "https://localhost:9443/api/v1/x?a=b"
+
+
+def test_the_usual_port_is_not_named_in_the_redirect(edge, upstream):
+    edge.start(configuration(upstream, https_port=443))
+    answer = edge.get("/x", port=envoy.HTTP_PORT, headers={"Host": "edge.example"})
+    assert answer.headers["location"] == "https://edge.example/x"
+
+
+@pytest.mark.parametrize(
+    "request_line, headers",
+    [
+        ("GET /api/v1/a%2fb HTTP/1.1", b""),  # an escaped slash would hide a segment from the routes
+        ("GET /api/v1/x HTTP/1.1", b"x_y: 1\r\n"),  # x_y and x-y are the same header to some programs behind
+        ("GET /api/v1/x HTTP/1.1", b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"),  # request smuggling
+        ("NOT HTTP", b""),
+    ],
+)
+def test_ambiguous_requests_are_refused(started, request_line, headers):
+    context = ssl.create_default_context(cafile=str(started.root / "certificate" / "tls.crt"))
+    with (
+        socket.create_connection(("127.0.0.1", started.ports[envoy.HTTPS_PORT])) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as secure,
+    ):
+        secure.sendall(request_line.encode() + b"\r\nHost: localhost\r\nConnection: close\r\n" + headers + b"\r\n")
+        secure.settimeout(10)
+        answer = b""
+        while received := secure.recv(4096):
+            answer += received
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert started.upstream.seen == []
+
+
+def handshake(edge, version):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(str(edge.root / "certificate" / "tls.crt"))
+    # OpenSSL refuses the old versions on its own account at its default security level.
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = version
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with (
+        socket.create_connection(("127.0.0.1", edge.ports[envoy.HTTPS_PORT])) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as secure,
+    ):
+        return secure.version(), secure.selected_alpn_protocol(), dict(secure.getpeercert()["subject"][0])["commonName"]
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+def test_tls_1_2_and_1_3_with_http_2_and_nothing_older(started):
+    assert handshake(started, ssl.TLSVersion.TLSv1_2)[:2] == ("TLSv1.2", "h2")
+    assert handshake(started, ssl.TLSVersion.TLSv1_3)[:2] == ("TLSv1.3", "h2")
+    for old in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1):
+        with pytest.raises((ssl.SSLError, ConnectionResetError)):
+            handshake(started, old)
+
+
+def test_metrics_port_has_metrics_and_readiness_and_nothing_of_the_admin_interface(started):
+    started.get("/api/v1/x")
+    for path in ("/metrics", "/stats/prometheus"):
+        answer = started.get(path, port=envoy.METRICS_PORT)
+        assert answer.status == 200
+        assert "envoy_cluster_upstream_rq_total" in answer.text
+    assert started.get("/ready", port=envoy.METRICS_PORT).text.strip() == "LIVE"
+    for path in ("/", "/config_dump", "/certs", "/stats", "/server_info", "/stats/prometheus/../../config_dump"):
+        assert started.get(path, port=envoy.METRICS_PORT).status == 404
+    for path in ("/quitquitquit", "/healthcheck/fail", "/drain_listeners", "/ready", "/logging?level=trace"):
+        assert started.get(path, port=envoy.METRICS_PORT, method="POST", body=b"").status == 404
+
+
+def test_the_admin_interface_is_on_loopback_only(started):
+    listening = subprocess.run(["ss", "-Hltn"], capture_output=True, text=True, check=True).stdout
+    addresses = {
+        line.split()[3]
+        for line in listening.splitlines()
+        if line.split()[3].endswith(f":{started.ports[envoy.ADMIN_PORT]}")
+    }
+    assert addresses == {f"127.0.0.1:{started.ports[envoy.ADMIN_PORT]}"}
+
+
+def test_the_access_log_has_one_json_line_a_request_without_query_and_body(started):
+    earlier = len(started.access_log())
+    started.get(
+        "/api/v1/x?token=hidden",
+        method="POST",
+        body=b"hidden",
+        headers={"Language-Title": "rust-a", "Authorization": "hidden"},
+    )
+    started.get("/nowhere", headers={"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
+    started.wait_until(lambda: len(started.access_log()) == earlier + 2, "two more lines in the access log")
+    first, second = started.access_log()[earlier:]
+    assert set(first) == set(envoy.ACCESS_LOG_FIELDS)
+    expected = {
+        "method": "POST",
+        "path": "/api/v1/x",
+        "status": 200,
+        "route": "api",
+        "language_title": "rust-a",
+        "bytes_received": 6,
+    }
+    assert {name: first[name] for name in expected} == expected
+    assert first["tls_version"] == "TLSv1.3" and first["listener"] == "https" and first["duration_ms"] >= 0
+    assert (second["status"], second["route"], second["traceparent"][:2]) == (404, "unknown", "00")
+    assert "hidden" not in json.dumps([first, second])
+
+
+def test_a_host_name_that_is_not_listed_is_404(edge, upstream):
+    edge.start(configuration(upstream, domains=["edge.example"]))
+    assert edge.get("/api/v1/x", headers={"Host": "edge.example"}).status == 200
+    assert error_of(edge.get("/api/v1/x", headers={"Host": "other.example"})) == (404, "NOT_FOUND")
+
+
+def test_weights_share_the_requests_among_upstreams(edge, upstream):
+    both = [{"name": "controller", "weight": 1}, {"name": "nothing", "weight": 1}]
+    edge.start(configuration(upstream, [{"name": "canary", "match": {"prefix": "/"}, "upstream": both}]))
+    statuses = {edge.get("/x").status for _ in range(60)}
+    assert statuses == {200, 503}
+
+
+def test_a_new_table_is_taken_over_without_breaking_a_request_in_flight(edge, upstream):
+    edge.start(configuration(upstream))
+    slow = [{"name": "api", "match": {"prefix": "/api"}, "upstream": "controller"}]
+    edge.place(configuration(upstream, slow))
+    edge.wait_until(lambda: edge.get("/api/v2/x").status == 200, "the new table is in force")
+
+    answers = []
+    waiting = threading.Thread(target=lambda: answers.append(edge.get("/api/slow").status))
+    waiting.start()
+    edge.wait_until(lambda: "/api/slow" in upstream.seen, "the request is in flight")
+    edge.place(configuration(upstream))
+    edge.wait_until(lambda: edge.get("/api/v2/x").status == 404, "the old table is back")
+    waiting.join()
+    assert answers == [200]
+
+
+def test_a_broken_file_never_replaces_a_table_that_works(edge, upstream):
+    edge.start(configuration(upstream))
+    broken = configuration(upstream)
+    broken.files["routes.yaml"] = broken.files["routes.yaml"].replace("cluster: controller", "cluster: [1]")
+    edge.place(broken)
+    edge.wait_until(lambda: "routes.yaml" in (edge.root / "envoy.log").read_text(), "Envoy says what is wrong")
+    assert edge.get("/api/v1/x").status == 200
+
+
+def test_a_rotated_certificate_is_served_without_a_restart(edge, upstream):
+    edge.start(configuration(upstream))
+    assert handshake(edge, ssl.TLSVersion.TLSv1_3)[2] == "first"
+    certificate(edge.root / "certificate", "second")
+
+    def is_second():
+        try:
+            return handshake(edge, ssl.TLSVersion.TLSv1_3)[2] == "second"
+        except ssl.SSLCertVerificationError:
+            return False
+
+    edge.wait_until(is_second, "the new certificate is served")
+
+
+def test_connections_beyond_the_limit_are_refused_and_the_probe_is_not(edge, upstream):
+    edge.start(configuration(upstream, max_connections=2))
+    held = [socket.create_connection(("127.0.0.1", edge.ports[envoy.HTTPS_PORT])) for _ in range(2)]
+    try:
+        time.sleep(0.3)
+        with pytest.raises(OSError):
+            edge.get("/api/v1/x", timeout=5)
+        assert edge.get("/ready", port=envoy.METRICS_PORT).status == 200
+    finally:
+        for connection in held:
+            connection.close()
+    edge.wait_until(lambda: edge.get("/api/v1/x").status == 200, "room again")
