@@ -24,7 +24,6 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.rollo
     FIXES,
     GONE,
     JOB,
-    MOUNT,
     STARTING,
     UNREADY,
     Trouble,
@@ -289,14 +288,16 @@ class Rollout:
 
     def _line(self) -> str:
         waiting = [workload for workload in self.workloads if workload.status.state != READY]
+        # The one that is worst off first, and only that one in detail.
+        waiting.sort(key=lambda workload: _rank(_worst(workload.troubles)))
         shown = []
         for workload in waiting[:_NAMED_IN_PROGRESS]:
             text = f"{workload.ref['namespace']}/{workload.ref['name']} {workload.status.message}".lstrip("/")
             trouble = _worst(workload.troubles)
-            if trouble and trouble.pod:
-                text += f" (Pod {trouble.pod}: {_short(trouble.text(), 120)})"
-            elif trouble and trouble.kind not in (GONE, JOB, DEADLINE):
-                text += f" ({_short(trouble.text(), 160)})"
+            if not shown and trouble and trouble.pod:
+                text += f" (Pod {trouble.pod}: {_short(trouble.brief(), 120)})"
+            elif not shown and trouble and trouble.kind not in (GONE, JOB, DEADLINE):
+                text += f" ({_short(trouble.brief(), 160)})"
             shown.append(text)
         if len(waiting) > _NAMED_IN_PROGRESS:
             shown.append(f"{len(waiting) - _NAMED_IN_PROGRESS} more")
@@ -317,6 +318,7 @@ class Rollout:
     def _failure(self, what: str) -> PlatformError:
         """One error that tells of every workload that is not ready: its pods, their last states, logs and events."""
         not_ready = [workload for workload in self.workloads if workload.status.state != READY]
+        early = any(workload.hopeless for workload in not_ready)
         # The hopeless ones first: they are why the wait ends.
         not_ready.sort(key=lambda workload: not workload.hopeless)
         # A failed request costs details here, not the message.
@@ -328,7 +330,8 @@ class Rollout:
             lines, summary = self._told(workload, logs)
             blocks.append("\n".join(lines))
             structured[workload.name] = summary
-            for trouble in workload.hopeless or workload.troubles:
+            # If waiting ended early, what ended it; after the whole time, everything.
+            for trouble in workload.hopeless if early else workload.troubles:
                 if FIXES.get(trouble.kind) and FIXES[trouble.kind] not in fixes:
                     fixes.append(FIXES[trouble.kind])
         ready = len(self.workloads) - len(not_ready)
@@ -337,7 +340,7 @@ class Rollout:
         return PlatformError(
             f"{head}{waited} ({ready} ready)\n" + "\n".join(blocks) + "\n",
             fix="; ".join(fixes) or "see the states above",
-            reason="rollout_failed" if any(workload.hopeless for workload in not_ready) else "rollout_timeout",
+            reason="rollout_failed" if early else "rollout_timeout",
             workloads=[structured.get(workload.name) or _summary(workload) for workload in self.workloads],
             notes=self.notes,
         )
@@ -351,7 +354,7 @@ class Rollout:
         lines = [f"{workload.name}: {workload.status.message}"]
         for trouble in workload.troubles:
             if not trouble.pod and trouble.reason != workload.status.message:
-                lines.append(f"  {trouble.text()}")
+                lines.append(f"  {_short(trouble.text(), 1000)}")
 
         summary["pods"] = []
         troubles = [trouble for trouble in workload.troubles if trouble.pod]
@@ -359,7 +362,7 @@ class Rollout:
         nodes = {pod["metadata"]["name"]: (pod.get("spec") or {}).get("nodeName", "") for pod in workload.pods}
         for trouble in shown[:_PODS_SHOWN]:
             node = nodes.get(trouble.pod, "")
-            lines.append(f"  Pod {trouble.pod}{f' on {node}' if node else ''}: {trouble.text()}")
+            lines.append(f"  Pod {trouble.pod}{f' on {node}' if node else ''}: {_short(trouble.text(), 1000)}")
             if trouble.last_state:
                 lines.append(f"    last ended: {trouble.last_state}; restarts: {trouble.restarts}")
             said = logs.get((namespace, trouble.pod, trouble.container), [])
@@ -384,7 +387,9 @@ class Rollout:
             lines.append(f"  and {alike} more pods that are not ready")
 
         about = [obj for obj in (workload.live, workload.replica_set, *workload.pods) if obj is not None]
-        summary["events"] = event_lines([event for obj in about for event in events_of(obj, events)], _EVENTS_SHOWN)
+        told = "\n".join([workload.status.message, *(trouble.message for trouble in workload.troubles)])
+        news = [event for obj in about for event in events_of(obj, events) if (event.get("message") or "") not in told]
+        summary["events"] = event_lines(news, _EVENTS_SHOWN)
         if summary["events"]:
             lines.append("  events:")
             lines.extend(f"    {_short(line, 500)}" for line in summary["events"])
@@ -464,17 +469,23 @@ def _summary(workload: Workload) -> Object:
     return {**workload.ref, "state": status.state, "message": status.message, **status.counts()}
 
 
+def _rank(trouble: Trouble | None) -> int:
+    """The order of telling: what can become hopeless before what is only under way."""
+    if trouble is None:
+        return 4
+    # A bare reason says less than one with an explanation.
+    return {STARTING: 3 if not trouble.message else 2, UNREADY: 1}.get(trouble.kind, 0)
+
+
 def _worst(troubles: list[Trouble]) -> Trouble | None:
-    """The trouble to tell when there is room for one: what can become hopeless before what is only under way."""
-    order = {STARTING: 2, UNREADY: 1}
-    return min(troubles, key=lambda trouble: order.get(trouble.kind, 0), default=None)
+    """The trouble to tell when there is room for one."""
+    return min(troubles, key=_rank, default=None)
 
 
 def _one_of_each(troubles: list[Trouble]) -> list[Trouble]:
     """One trouble for each container and reason: many replicas mostly share one cause. The worst come first."""
-    order = {STARTING: 2, UNREADY: 1, MOUNT: 1}
     chosen: dict[tuple[str, str, str], Trouble] = {}
-    for trouble in sorted(troubles, key=lambda trouble: order.get(trouble.kind, 0)):
+    for trouble in sorted(troubles, key=_rank):
         chosen.setdefault((trouble.kind, trouble.container, trouble.reason), trouble)
     return list(chosen.values())
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -97,6 +98,10 @@ class Trouble:
         if self.kind == UNSCHEDULABLE and self.node_is_coming:
             return None
         return GRACE_SECONDS.get(self.kind)
+
+    def brief(self) -> str:
+        """For a person who sees the pod's name beside it."""
+        return self.reason + (f", {self.message}" if self.message else "")
 
     def text(self) -> str:
         """For a person."""
@@ -205,10 +210,8 @@ def _container_trouble(pod: str, container: Object, about: list[Object], max_res
     if terminated:
         if terminated.get("exitCode") == 0:
             return None
-        return Trouble(
-            UNREADY, terminated.get("reason") or "Error", _ending(terminated), **known, last_state=last, log="current"
-        )
-    if state.get("running") and not container.get("ready", False) and container.get("started") is not None:
+        return Trouble(UNREADY, "ended", last, **known, log="current")
+    if state.get("running") is not None and not container.get("ready", False) and container.get("started") is not None:
         probes = [event for event in about if event.get("reason") == "Unhealthy" and _names(event, container["name"])]
         message = probes[-1].get("message", "") if probes else ""
         reason = "not ready" if container.get("started") else "not started"
@@ -301,9 +304,11 @@ def event_lines(events: Iterable[Object], limit: int) -> list[str]:
     """The newest warnings, oldest first, each text once: ``FailedMount (3 times): MountVolume.SetUp failed ...``."""
     seen: dict[tuple[str, str], int] = {}
     for event in sorted(events, key=event_time):
-        if event.get("type") != "Warning":
+        message = event.get("message") or ""
+        # "Error: ImagePullBackOff" and its like repeat the container's state.
+        if event.get("type") != "Warning" or re.fullmatch(r"Error: \w+", message):
             continue
-        key = (event.get("reason", ""), " ".join((event.get("message") or "").split()))
+        key = (event.get("reason", ""), " ".join(message.split()))
         count = (event.get("series") or {}).get("count") or event.get("count") or 1
         seen[key] = seen.pop(key, 0) + count
     lines = [f"{reason}{f' ({count} times)' if count > 1 else ''}: {text}" for (reason, text), count in seen.items()]
