@@ -47,15 +47,15 @@ another task is writing, a quota that ending pods still hold, a volume that is b
 FIXES = {
     IMAGE: "check the image's name, tag and registry, and that the nodes may pull it (imagePullSecrets)",
     CONFIG: "create the ConfigMap, Secret or key that the message names, or correct the container's settings",
-    CRASH: "read the log lines above; correct the program's configuration or what it depends on",
+    CRASH: "read the container's log, then correct the program's configuration or what it depends on",
     CREATE: "do what the refusal asks: raise the quota, meet the Pod Security level or admission policy, or create "
     "what is missing",
     MOUNT: "create what the volume needs (ConfigMap, Secret, claim), or check the storage driver",
     UNSCHEDULABLE: "add nodes, or lower requests, or correct node selectors, affinity, taints or the volume's zone",
     DEADLINE: "see the pods' states above",
     GONE: "check the name and namespace, and that the task that creates it has run",
-    JOB: "read the log lines above, correct the cause, delete the Job and run again",
-    UNREADY: "see why the probe fails: the log lines above and the probe's path, port and delay",
+    JOB: "read the container's log, correct the cause, delete the Job and run again",
+    UNREADY: "see why the probe fails: the container's log and the probe's path, port and delay",
     STARTING: "wait longer (timeout_seconds), or see the events above",
 }
 
