@@ -149,7 +149,8 @@ def documents(manifest: str) -> list[Document]:
         text = part.strip()
         if text:
             source = _SOURCE.search(text)
-            found.append(Document(text, source.group(1).strip() if source else ""))
+            # With the line's end, as Helm has it: a block scalar in the last line would lose its own.
+            found.append(Document(text + "\n", source.group(1).strip() if source else ""))
     return found
 
 

@@ -60,7 +60,7 @@ def render(helm: str, tmp_path_factory: pytest.TempPathFactory) -> Render:
         shared = VALUES / f"{chart.name}.yaml"
         files = [str(path) for path in (shared, given) if path.exists()]
         command = [helm, "template", chart.name, str(chart), "--namespace", "test", "--kube-version", kube_version]
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [*command, *(word for path in files for word in ("--values", path))],
             capture_output=True,
             text=True,

@@ -167,7 +167,7 @@ def test_services_have_only_what_their_type_knows(chart: Path, render: Render) -
 def test_env_and_writable_paths(chart: Path, render: Render) -> None:
     values = {
         "env": {"NUMBER": 5, "YES": True, "OWN": {"valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}},
-        "writable": {"tmp": {"mountPath": "/tmp", "sizeLimit": "8Mi", "medium": "Memory"}},  # noqa: S108
+        "writable": {"tmp": {"mountPath": "/tmp", "sizeLimit": "8Mi", "medium": "Memory"}},
     }
     pod = pod_of(render(chart, values).one("Deployment", "small"))
     env = {entry["name"]: entry for entry in pod["containers"][0]["env"]}
@@ -181,7 +181,7 @@ def test_env_and_writable_paths(chart: Path, render: Render) -> None:
     [
         ({"replicas": "two"}, "/replicas"),
         ({"service": {"ports": {"http": {"port": 70000}}}}, "/service/ports/http/port"),
-        ({"writable": {"tmp": {"mountPath": "/tmp"}}}, "sizeLimit"),  # noqa: S108
+        ({"writable": {"tmp": {"mountPath": "/tmp"}}}, "sizeLimit"),
         ({"pdb": {"maxUnavailable": "half"}}, "/pdb/maxUnavailable"),
         ({"spread": {"zones": True}}, "zones"),
         ({"resources": {"limits": {"memory": "2 GB"}}}, "/resources/limits/memory"),

@@ -114,7 +114,7 @@ def test_a_wrong_value_is_refused_by_name(render: Render, values: Manifest, name
         render(CHART, values)
 
 
-# --- the scripts, with a redis-cli that answers from a table -----------------------------------------------------------
+# --- the scripts, with a redis-cli that answers from a table ----------------------------------------------------------
 
 REDIS = {f"redis-{n}": f"10.0.0.{n}" for n in range(3)}
 SENTINELS = {f"redis-sentinel-{n}": f"10.0.1.{n}" for n in range(3)}
@@ -162,7 +162,7 @@ def run(tmp_path: Path) -> Run:
         (tmp_path / folder).mkdir()
     for user in ("pod", "replication", "sentinel"):
         (tmp_path / "users" / user).write_text(f"password-of-{user}", encoding="utf-8")
-    programs = {"redis-cli": REDIS_CLI, "redis-server": "#!/bin/sh\n", "redis-sentinel": "#!/bin/sh\n"}
+    programs = {"redis-cli": REDIS_CLI, "redis-server": "#!/bin/sh\n"}
     for name, text in {**programs, "sleep": "#!/bin/sh\nexec /bin/sleep 0.01\n"}.items():
         (tmp_path / "bin" / name).write_text(text, encoding="utf-8")
         (tmp_path / "bin" / name).chmod(0o755)
@@ -191,7 +191,7 @@ def run(tmp_path: Path) -> Run:
         env |= {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "ANSWERS": f"{tmp_path}/answers", "POD_NAME": pod}
         env |= {"REDIS_COUNT": "3", "SENTINEL_COUNT": "3", "MASTER_NAME": "mymaster", "QUORUM": "2"}
         env |= {"DOWN_AFTER_MILLISECONDS": "5000", "FAILOVER_TIMEOUT_MILLISECONDS": "15000", "PARALLEL_SYNCS": "1"}
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             ["/bin/sh", f"{tmp_path}/scripts/{script}", argument],
             env=env,
             capture_output=True,
@@ -312,10 +312,14 @@ def test_a_replica_stops_without_handing_over(run: Run) -> None:
     assert outcome.asked == ["10.0.0.0 role"]
 
 
+def replication(offset: str) -> str:
+    return f"slave0:ip=10.0.0.1,port=6379,state=online,{offset},lag=0\r\nmaster_repl_offset:90\r\n"
+
+
 def test_a_master_hands_over_before_it_stops(run: Run) -> None:
     answers = {
         "10.0.0.0 role": "master\n",
-        "10.0.0.0 info replication": "slave0:ip=10.0.0.1,port=6379,state=online,offset=90,lag=0\r\nmaster_repl_offset:90\r\n",
+        "10.0.0.0 info replication": replication("offset=90"),
         "10.0.1.0 sentinel failover mymaster": "NOGOODSLAVE No suitable replica to promote\n",
         "10.0.1.1 sentinel failover mymaster": "OK\n",
         **sentinels_say(*[named("10.0.0.1", 2)] * 3),
@@ -335,7 +339,7 @@ def test_a_master_hands_over_before_it_stops(run: Run) -> None:
 def test_hand_over_waits_for_a_replica_that_lags(run: Run, lag: str, caught_up: bool) -> None:
     answers = {
         "10.0.0.0 role": "master\n",
-        "10.0.0.0 info replication": f"slave0:ip=10.0.0.1,port=6379,state=online,{lag},lag=0\r\nmaster_repl_offset:90\r\n",
+        "10.0.0.0 info replication": replication(lag),
     }
     asked = run("hand-over", "redis-0", answers).asked
     assert (asked.count("10.0.0.0 info replication") == 1) is caught_up
@@ -360,7 +364,7 @@ def test_scripts_are_clean_shell() -> None:
     if shellcheck is None:
         pytest.skip("shellcheck is not installed")
     scripts = [str(path) for path in SCRIPTS.iterdir()]
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [shellcheck, "--shell=sh", "--external-sources", f"--source-path={SCRIPTS}", *scripts],
         capture_output=True,
         text=True,

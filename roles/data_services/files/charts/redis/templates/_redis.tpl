@@ -14,14 +14,19 @@
   value: {{ .Values.sentinel.quorum | quote }}
 {{- end }}
 
+{{/* The scripts, and of the passwords those that `keys` names, no others. */}}
 {{- define "redis.scriptVolumes" -}}
 - name: scripts
   configMap:
     name: redis-scripts
 - name: users
   secret:
-    secretName: {{ .Values.usersSecret }}
+    secretName: {{ .root.Values.usersSecret }}
     defaultMode: 0440
+    items:
+      {{- range .keys }}
+      - {key: {{ . }}, path: {{ . }}}
+      {{- end }}
 {{- end }}
 
 {{- define "redis.scriptMounts" -}}
@@ -54,7 +59,7 @@ containers:
         mountPath: /configuration
       {{- include "library.writableMounts" . | indent 6 }}
 volumes:
-  {{- include "redis.scriptVolumes" .root | nindent 2 }}
+  {{- include "redis.scriptVolumes" (dict "root" .root "keys" (list "users.acl" "replication" "pod")) | nindent 2 }}
   - name: configuration
     configMap:
       name: redis-configuration

@@ -19,6 +19,6 @@ containers:
       {{- include "redis.scriptMounts" . | nindent 6 }}
       {{- include "library.writableMounts" . | indent 6 }}
 volumes:
-  {{- include "redis.scriptVolumes" .root | nindent 2 }}
+  {{- include "redis.scriptVolumes" (dict "root" .root "keys" (list "sentinel-users.acl" "sentinel" "pod")) | nindent 2 }}
   {{- include "library.writableVolumes" . | indent 2 }}
 {{- end }}
