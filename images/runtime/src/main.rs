@@ -1,1 +1,72 @@
-fn main() {}
+//! The supervisor of a language runtime: serves `POST /execute`, and runs each script in a process of its own that is
+//! used once and cut off from everything else. The same executable, called as `lambda-runtime sandbox SPEC`, is the step
+//! between the supervisor and the interpreter: it gives up what the script must not have, then becomes the interpreter.
+
+mod compile_cache;
+mod compiler;
+mod config;
+mod connections;
+mod error;
+mod execution;
+mod frame;
+mod isolation;
+mod json;
+mod language;
+mod limits;
+mod metrics;
+mod pool;
+mod process;
+mod runtime;
+mod sandbox;
+mod scratch;
+mod server;
+mod watch;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    match arguments.next() {
+        None => serve(),
+        Some(verb) if verb == "sandbox" => sandbox::enter(arguments.next()),
+        Some(verb) => {
+            eprintln!(
+                "lambda-runtime: unknown argument {verb:?}. Expected: none, the settings are environment variables."
+            );
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn serve() -> ExitCode {
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_target(false)
+        .init();
+    let config = match config::Config::from_environment() {
+        Ok(config) => config,
+        Err(error) => {
+            tracing::error!(%error, "wrong setting");
+            return ExitCode::from(2);
+        }
+    };
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.threads)
+        // Blocking work is reading and wiping scratch directories; a thread each for the executions under way suffices.
+        .max_blocking_threads(8)
+        .enable_all()
+        .build();
+    let served = tokio.map_err(Into::into).and_then(|tokio| {
+        let served = tokio.block_on(server::serve(config));
+        tokio.shutdown_timeout(std::time::Duration::from_secs(1));
+        served
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the runtime cannot serve");
+            ExitCode::FAILURE
+        }
+    }
+}

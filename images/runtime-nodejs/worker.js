@@ -1,0 +1,136 @@
+// Waits for one script, runs it, and writes what came of it. The frames are described in images/runtime/src/frame.rs.
+//
+// What the script can do to this file's objects changes only its own answer: the process ends with it, and the supervisor
+// relies on the kernel for everything else.
+'use strict';
+
+const fs = require('node:fs');
+const vm = require('node:vm');
+
+const JOB = 3;
+const FRAMES = 4;
+const FILE = 'script.js';
+const AsyncFunction = (async () => {}).constructor;
+const { stringify } = JSON;
+const now = process.hrtime.bigint;
+
+let begun = 0n;
+let ended = false;
+
+function read(length) {
+  const buffer = Buffer.alloc(length);
+  let filled = 0;
+  while (filled < length) {
+    const count = fs.readSync(JOB, buffer, filled, length - filled, null);
+    if (count === 0) process.reallyExit(0);
+    filled += count;
+  }
+  return buffer;
+}
+
+function write(kind, payload) {
+  const body = Buffer.from(payload, 'utf8');
+  const head = Buffer.alloc(13);
+  head.write(kind, 0, 'latin1');
+  head.writeBigUInt64LE(begun === 0n ? 0n : (now() - begun) / 1000n, 1);
+  head.writeUInt32LE(body.length, 9);
+  const frame = Buffer.concat([head, body]);
+  let sent = 0;
+  while (sent < frame.length) sent += fs.writeSync(FRAMES, frame, sent);
+}
+
+// The first frame is the answer; then the process waits for its end, so that the supervisor can read its peak of memory.
+function end(kind, payload) {
+  if (ended) return;
+  ended = true;
+  write(kind, payload);
+  read(1);
+}
+
+function describe(error) {
+  if (!(error instanceof Error)) {
+    try {
+      return `threw ${typeof error === 'object' ? stringify(error) : String(error)}`;
+    } catch {
+      return 'threw a value that cannot be shown';
+    }
+  }
+  const line = /script\.js:(\d+)/.exec(String(error.stack));
+  return `${error.name}: ${error.message}${line ? ` (line ${line[1]})` : ''}`;
+}
+
+function fail(error) {
+  let message;
+  try {
+    message = describe(error);
+  } catch {
+    message = 'threw a value that cannot be shown';
+  }
+  end('E', message.slice(0, 8192));
+}
+
+class NotJson extends Error {}
+
+// JSON.stringify turns what JSON has no word for into null or nothing; a caller would take that for the answer.
+function strict(key, value) {
+  if (typeof value === 'number' && !Number.isFinite(value)) throw new NotJson(`${value} at ${place(key)}`);
+  if (typeof value === 'function' || typeof value === 'symbol') {
+    throw new NotJson(`a ${typeof value} at ${place(key)}`);
+  }
+  return value;
+}
+
+function place(key) {
+  return key === '' ? 'its top' : stringify(key);
+}
+
+function succeed(value) {
+  let text;
+  try {
+    text = stringify(value === undefined ? null : value, strict);
+    if (text === undefined) throw new NotJson('its toJSON gives nothing');
+  } catch (error) {
+    end('J', `the result is not JSON: ${String(error && error.message).split('\n')[0]}`);
+    return;
+  }
+  end('R', text);
+}
+
+process.on('uncaughtException', fail);
+process.on('exit', (code) => end('X', `the script ended its process with exit status ${code} before it gave a result`));
+process.on('beforeExit', () => {
+  if (begun !== 0n) end('E', 'the script waits for something that cannot happen: its promise is never settled');
+});
+
+function compile(script) {
+  // A body by itself first: a script that closes the function and opens another would pass inside the wrapper.
+  new AsyncFunction('params', 'context', 'require', script);
+  const source = `(async function (params, context, require) {${script}\n})`;
+  return new vm.Script(source, { filename: FILE, columnOffset: -44 }).runInThisContext();
+}
+
+function run() {
+  const { params, context, script } = JSON.parse(read(read(4).readUInt32LE(0)).toString('utf8'));
+  begun = now();
+  let work;
+  try {
+    work = compile(script);
+  } catch (error) {
+    fail(syntax(error));
+    return;
+  }
+  work(params, context, require).then(succeed, fail);
+}
+
+// The line of a syntax error stands only in the text above its stack, as "script.js:LINE".
+function syntax(error) {
+  if (/script\.js:\d+/.test(String(error.stack))) return error;
+  return error;
+}
+
+// What the first script would otherwise load and compile.
+compile('return 1')({}, {}, require).then((value) => {
+  stringify([value, 'é'], strict);
+  write('S', '');
+  run();
+});

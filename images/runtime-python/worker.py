@@ -1,0 +1,122 @@
+"""Waits for one script, runs it, and writes what came of it. The frames are described in images/runtime/src/frame.rs.
+
+What the script can do to this module's objects changes only its own answer: the process ends with it, and the supervisor
+relies on the kernel for everything else.
+"""
+
+import linecache
+import os
+import sys
+import time
+import types
+from json import dumps, loads
+
+# What scripts commonly import, loaded while nobody waits.
+import base64  # noqa: F401
+import collections  # noqa: F401
+import datetime  # noqa: F401
+import decimal  # noqa: F401
+import functools  # noqa: F401
+import hashlib  # noqa: F401
+import itertools  # noqa: F401
+import math  # noqa: F401
+import random
+import re  # noqa: F401
+import statistics  # noqa: F401
+import string  # noqa: F401
+import uuid  # noqa: F401
+
+JOB = 3
+FRAMES = 4
+FILE = "script.py"
+
+begun = None
+
+
+def read(length):
+    """Exactly length bytes of the job, or the end of the process when the supervisor is gone."""
+    chunks = []
+    while length:
+        chunk = os.read(JOB, min(length, 1 << 20))
+        if not chunk:
+            os._exit(0)
+        chunks.append(chunk)
+        length -= len(chunk)
+    return b"".join(chunks)
+
+
+def write(kind, payload=b""):
+    elapsed = 0 if begun is None else (time.monotonic_ns() - begun) // 1000
+    frame = memoryview(kind + elapsed.to_bytes(8, "little") + len(payload).to_bytes(4, "little") + payload)
+    while frame:
+        frame = frame[os.write(FRAMES, frame) :]
+
+
+def end(kind, payload):
+    """The answer; then waits for the end, so that the supervisor can read the peak of memory."""
+    write(kind, payload)
+    read(1)
+
+
+def describe(error):
+    """The exception in one line, with the script's line that it came from."""
+    line = None
+    if isinstance(error, SyntaxError) and error.filename == FILE:
+        line, text = error.lineno, f"{type(error).__name__}: {error.msg}"
+    else:
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == FILE:
+                line = trace.tb_lineno
+            trace = trace.tb_next
+    return text if line is None else f"{text} (line {line})"
+
+
+def fail(kind, message):
+    end(kind, message[:8192].encode("utf-8", "replace"))
+
+
+def call(script, params, context):
+    module = types.ModuleType("script")
+    sys.modules["script"] = module
+    module.params, module.context = params, context
+    exec(compile(script, FILE, "exec"), module.__dict__)  # noqa: S102 - this is what the process is for
+    handle = module.__dict__.get("handle")
+    if callable(handle):
+        result = handle(params, context)
+        if isinstance(result, types.CoroutineType):
+            result.close()
+            raise TypeError("handle is a coroutine function; it has to be a plain one")
+        return result
+    if "result" in module.__dict__:
+        return module.result
+    raise NameError("the script neither sets result nor defines handle(params, context)")
+
+
+def run():
+    global begun
+    job = loads(read(int.from_bytes(read(4), "little")))
+    random.seed()
+    # So that traceback.print_exc() in a script shows the script's own lines.
+    linecache.cache[FILE] = (len(job["script"]), None, job["script"].splitlines(True), FILE)
+    begun = time.monotonic_ns()
+    try:
+        result = call(job["script"], job["params"], job["context"])
+    except SystemExit as error:
+        fail(b"X", f"the script called sys.exit({error.code!r}) before it gave a result")
+    except MemoryError as error:
+        fail(b"M", f"the script used more than its memory limit: {describe(error)}")
+    except BaseException as error:
+        fail(b"E", describe(error))
+    try:
+        payload = dumps(result, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+    except MemoryError:
+        fail(b"M", "the script used more than its memory limit: the result does not fit as JSON")
+    except BaseException as error:
+        fail(b"J", f"the result is not JSON: {type(error).__name__}: {error}")
+    end(b"R", payload)
+
+
+write(b"S")
+run()

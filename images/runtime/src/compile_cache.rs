@@ -1,0 +1,212 @@
+//! Compiled programs by the hash of their script. Bounded in bytes, the least recently used goes first; requests for one
+//! script that come together wait for one compilation.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
+
+use crate::compiler::Compiler;
+use crate::execution::{Failure, FailureKind};
+use crate::metrics::{CacheResult, Metrics};
+
+/// What an entry costs besides its program: a failed compilation keeps its message.
+const ENTRY_BYTES: u64 = 4096;
+
+/// An executable. Its file goes when the last execution that holds it is done.
+#[derive(Debug)]
+pub struct Program {
+    pub path: PathBuf,
+    bytes: u64,
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+type Outcome = Result<Arc<Program>, Failure>;
+type Key = [u8; 32];
+
+#[derive(Default)]
+struct Entry {
+    cell: Arc<OnceCell<Outcome>>,
+    used: u64,
+}
+
+pub struct CompileCache {
+    compiler: Compiler,
+    folder: PathBuf,
+    most_bytes: u64,
+    metrics: Arc<Metrics>,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Default)]
+struct Entries {
+    by_key: HashMap<Key, Entry>,
+    clock: u64,
+    serial: u64,
+}
+
+impl CompileCache {
+    pub fn new(
+        compiler: Compiler,
+        folder: PathBuf,
+        most_bytes: u64,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            compiler,
+            folder,
+            most_bytes,
+            metrics,
+            entries: Mutex::default(),
+        }
+    }
+
+    /// The program of `script`, from the cache, or compiled now. A script that does not compile is remembered as well.
+    pub async fn program(&self, script: &str) -> Result<Arc<Program>, Failure> {
+        let key: Key = Sha256::digest(script.as_bytes()).into();
+        let (cell, path, result) = self
+            .entries
+            .lock()
+            .expect("not poisoned")
+            .look_up(key, &self.folder);
+        self.metrics.cache_request(result);
+        // Where the request that compiles goes away, another that waits here takes over (tokio's OnceCell).
+        let outcome = cell
+            .get_or_try_init(|| async {
+                match self.compiler.compile(script, &path).await {
+                    Ok(()) => {
+                        let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+                        Ok(Ok(Arc::new(Program {
+                            path: path.clone(),
+                            bytes,
+                        })))
+                    }
+                    // Of the machine's state, not the script's: the next request tries again.
+                    Err(failure) if failure.kind == FailureKind::Internal => Err(failure),
+                    Err(failure) => Ok(Err(failure)),
+                }
+            })
+            .await?
+            .clone();
+        let bytes = self
+            .entries
+            .lock()
+            .expect("not poisoned")
+            .shrink(self.most_bytes);
+        self.metrics.cache_bytes(bytes);
+        outcome
+    }
+}
+
+impl Entries {
+    fn look_up(
+        &mut self,
+        key: Key,
+        folder: &std::path::Path,
+    ) -> (Arc<OnceCell<Outcome>>, PathBuf, CacheResult) {
+        self.clock += 1;
+        self.serial += 1;
+        let result = match self.by_key.get(&key) {
+            Some(entry) if entry.cell.initialized() => CacheResult::Hit,
+            Some(_) => CacheResult::Joined,
+            None => CacheResult::Miss,
+        };
+        let entry = self.by_key.entry(key).or_default();
+        entry.used = self.clock;
+        // A name of its own for every attempt: a program that is still executed keeps its file when its entry is gone.
+        (
+            entry.cell.clone(),
+            folder.join(self.serial.to_string()),
+            result,
+        )
+    }
+
+    /// Drops what was used longest ago until the rest fits. Gives the bytes of the rest.
+    fn shrink(&mut self, most_bytes: u64) -> u64 {
+        let size = |entry: &Entry| match entry.cell.get() {
+            Some(Ok(program)) => program.bytes + ENTRY_BYTES,
+            _ => ENTRY_BYTES,
+        };
+        let mut bytes: u64 = self.by_key.values().map(size).sum();
+        while bytes > most_bytes {
+            // One that still compiles is somebody's right now.
+            let done = self
+                .by_key
+                .iter()
+                .filter(|(_, entry)| entry.cell.initialized());
+            let Some(key) = done
+                .min_by_key(|(_, entry)| entry.used)
+                .map(|(key, _)| *key)
+            else {
+                break;
+            };
+            if let Some(entry) = self.by_key.remove(&key) {
+                bytes -= size(&entry);
+            }
+        }
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(entries: &mut Entries, key: u8, bytes: u64, folder: &std::path::Path) -> PathBuf {
+        let (cell, path, _) = entries.look_up([key; 32], folder);
+        std::fs::write(&path, "program").unwrap();
+        cell.set(Ok(Arc::new(Program {
+            path: path.clone(),
+            bytes,
+        })))
+        .unwrap();
+        path
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first_and_its_file_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut entries = Entries::default();
+        let first = put(&mut entries, 1, 10_000, folder.path());
+        let second = put(&mut entries, 2, 10_000, folder.path());
+        assert_eq!(entries.look_up([1; 32], folder.path()).2, CacheResult::Hit);
+        assert!(entries.shrink(20_000) <= 20_000);
+        assert!(first.exists() && !second.exists());
+    }
+
+    #[test]
+    fn a_program_in_use_keeps_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut entries = Entries::default();
+        let path = put(&mut entries, 1, 10_000, folder.path());
+        let held = entries
+            .look_up([1; 32], folder.path())
+            .0
+            .get()
+            .unwrap()
+            .clone()
+            .unwrap();
+        entries.shrink(0);
+        assert!(entries.by_key.is_empty() && path.exists());
+        drop(held);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_still_compiles_stays() {
+        let mut entries = Entries::default();
+        entries.look_up([1; 32], std::path::Path::new("/nowhere"));
+        assert_eq!(entries.shrink(0), ENTRY_BYTES);
+        assert_eq!(
+            entries.look_up([1; 32], std::path::Path::new("/nowhere")).2,
+            CacheResult::Joined
+        );
+    }
+}

@@ -1,0 +1,307 @@
+//! What Prometheus scrapes. Every label has a fixed set of values; nothing that a caller sends becomes one.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::config::LanguageName;
+use crate::execution::FailureKind;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Start {
+    from: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Cache {
+    result: CacheResult,
+}
+
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "the names are the label's values")]
+enum Outcome {
+    success,
+    failure,
+    rejected,
+    cancelled,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Execution {
+    outcome: Outcome,
+}
+
+/// How the compile cache met a request.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub enum CacheResult {
+    Hit,
+    /// Another request was compiling the same script.
+    Joined,
+    Miss,
+}
+
+impl EncodeLabelValue for CacheResult {
+    fn encode(
+        &self,
+        encoder: &mut prometheus_client::encoding::LabelValueEncoder,
+    ) -> Result<(), std::fmt::Error> {
+        match self {
+            Self::Hit => "hit",
+            Self::Joined => "joined",
+            Self::Miss => "miss",
+        }
+        .encode(encoder)
+    }
+}
+
+pub struct Metrics {
+    registry: Registry,
+    executions: Family<Execution, Counter>,
+    failures: Family<Kind, Counter>,
+    script_seconds: Histogram,
+    request_seconds: Histogram,
+    queue_seconds: Histogram,
+    memory_bytes: Histogram,
+    running: Gauge,
+    queued: Gauge,
+    warm: Gauge,
+    starts: Family<Start, Counter>,
+    cache_requests: Family<Cache, Counter>,
+    cache_bytes: Gauge,
+    compile_seconds: Histogram,
+}
+
+/// From a bare script of under a millisecond to the longest that is allowed.
+const SECONDS: [f64; 14] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+
+impl Metrics {
+    pub fn new(language: LanguageName, version: &str, concurrency: usize) -> Self {
+        let labels = [("language".into(), language.as_str().into())];
+        let mut registry = Registry::with_prefix_and_labels("lambda_runtime", labels.into_iter());
+        let seconds = || Histogram::new(SECONDS);
+        let metrics = Self {
+            executions: Family::default(),
+            failures: Family::default(),
+            script_seconds: seconds(),
+            request_seconds: seconds(),
+            queue_seconds: seconds(),
+            memory_bytes: Histogram::new((23..=31).map(|power| f64::from(2u32.pow(power)))),
+            running: Gauge::default(),
+            queued: Gauge::default(),
+            warm: Gauge::default(),
+            starts: Family::default(),
+            cache_requests: Family::default(),
+            cache_bytes: Gauge::default(),
+            compile_seconds: seconds(),
+            registry: Registry::default(),
+        };
+        let m = &metrics;
+        registry.register(
+            "executions",
+            "Requests to execute, by outcome",
+            m.executions.clone(),
+        );
+        registry.register(
+            "failures",
+            "Executions without a result, by kind",
+            m.failures.clone(),
+        );
+        let seconds = |registry: &mut Registry, name: &str, help: &str, histogram: &Histogram| {
+            registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+        };
+        seconds(
+            &mut registry,
+            "script_duration",
+            "Time of the script alone",
+            &m.script_seconds,
+        );
+        seconds(
+            &mut registry,
+            "execution_duration",
+            "Time from request to answer",
+            &m.request_seconds,
+        );
+        seconds(
+            &mut registry,
+            "queue_wait",
+            "Time that a request waited for its place",
+            &m.queue_seconds,
+        );
+        registry.register_with_unit(
+            "script_memory",
+            "Peak resident memory of a script's process",
+            Unit::Bytes,
+            m.memory_bytes.clone(),
+        );
+        registry.register("running", "Executions under way", m.running.clone());
+        registry.register("queued", "Requests that wait for a place", m.queued.clone());
+        registry.register(
+            "warm_processes",
+            "Processes that wait for a script",
+            m.warm.clone(),
+        );
+        registry.register(
+            "process_starts",
+            "Processes handed to a script, warm or started for it",
+            m.starts.clone(),
+        );
+        let limit: Gauge = Gauge::default();
+        limit.set(concurrency as i64);
+        registry.register(
+            "concurrency_limit",
+            "Executions that may be under way",
+            limit,
+        );
+        let info = Family::<Vec<(String, String)>, Gauge>::default();
+        info.get_or_create(&vec![("version".into(), version.into())])
+            .set(1);
+        registry.register(
+            "build_language_info",
+            "The language's version, always 1",
+            info,
+        );
+        if language == LanguageName::Rust {
+            registry.register(
+                "compile_cache_requests",
+                "Look-ups of compiled scripts",
+                m.cache_requests.clone(),
+            );
+            registry.register_with_unit(
+                "compile_cache",
+                "Size of the compiled scripts that are kept",
+                Unit::Bytes,
+                m.cache_bytes.clone(),
+            );
+            seconds(
+                &mut registry,
+                "compile_duration",
+                "Time of a compilation",
+                &m.compile_seconds,
+            );
+            for result in [CacheResult::Hit, CacheResult::Joined, CacheResult::Miss] {
+                drop(m.cache_requests.get_or_create(&Cache { result }));
+            }
+        }
+        // Series that are zero are there: a rate over one that appears with its first event misses that event.
+        for outcome in [
+            Outcome::success,
+            Outcome::failure,
+            Outcome::rejected,
+            Outcome::cancelled,
+        ] {
+            drop(m.executions.get_or_create(&Execution { outcome }));
+        }
+        for kind in FailureKind::ALL {
+            drop(m.failures.get_or_create(&Kind {
+                kind: kind.as_str(),
+            }));
+        }
+        Self {
+            registry,
+            ..metrics
+        }
+    }
+
+    /// In OpenMetrics text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("a string takes all");
+        text
+    }
+
+    pub fn succeeded(&self, script: Duration, memory_bytes: u64) {
+        self.executed(Outcome::success);
+        self.script_seconds.observe(script.as_secs_f64());
+        self.memory_bytes.observe(memory_bytes as f64);
+    }
+
+    pub fn failed(&self, kind: FailureKind) {
+        self.executed(Outcome::failure);
+        self.failures
+            .get_or_create(&Kind {
+                kind: kind.as_str(),
+            })
+            .inc();
+    }
+
+    pub fn rejected(&self) {
+        self.executed(Outcome::rejected);
+    }
+
+    pub fn cancelled(&self) {
+        self.executed(Outcome::cancelled);
+    }
+
+    pub fn answered(&self, whole: Duration) {
+        self.request_seconds.observe(whole.as_secs_f64());
+    }
+
+    pub fn waited(&self, wait: Duration) {
+        self.queue_seconds.observe(wait.as_secs_f64());
+    }
+
+    pub fn running(&self) -> Counted {
+        Counted::new(self.running.clone())
+    }
+
+    pub fn queued(&self) -> Counted {
+        Counted::new(self.queued.clone())
+    }
+
+    pub fn warm_processes(&self, count: usize) {
+        self.warm.set(count as i64);
+    }
+
+    pub fn process_started(&self, warm: bool) {
+        self.starts
+            .get_or_create(&Start {
+                from: if warm { "warm" } else { "cold" },
+            })
+            .inc();
+    }
+
+    pub fn cache_request(&self, result: CacheResult) {
+        self.cache_requests.get_or_create(&Cache { result }).inc();
+    }
+
+    pub fn cache_bytes(&self, bytes: u64) {
+        self.cache_bytes.set(bytes as i64);
+    }
+
+    pub fn compiled(&self, duration: Duration) {
+        self.compile_seconds.observe(duration.as_secs_f64());
+    }
+
+    fn executed(&self, outcome: Outcome) {
+        self.executions.get_or_create(&Execution { outcome }).inc();
+    }
+}
+
+/// Counts in a gauge for as long as it lives, also where a request is dropped half-way.
+pub struct Counted(Gauge);
+
+impl Counted {
+    fn new(gauge: Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,216 @@
+//! The private folder of a process: created empty, measured while the process runs, wiped after it.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+pub struct Scratch {
+    path: PathBuf,
+}
+
+/// What a folder holds. Bytes are blocks taken, as du(1) counts: holes in sparse files cost nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub bytes: u64,
+    pub entries: u64,
+}
+
+impl Scratch {
+    /// A new folder under `root`, of a name that cannot be guessed: Landlock does not hide that a path exists.
+    pub fn create(root: &Path) -> io::Result<Self> {
+        let path = root.join(random_name()?);
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self { path })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the folder. Only after its process is gone.
+    pub fn wipe(self) -> io::Result<()> {
+        wipe(&self.path)
+    }
+}
+
+/// Empties `root` of what an earlier run left, and makes it if it is missing.
+pub fn prepare(root: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).recursive(true).create(root)?;
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            wipe(&entry.path())?
+        } else {
+            fs::remove_file(entry.path())?
+        }
+    }
+    Ok(())
+}
+
+/// Measures what is beneath `folder`, and stops early when it is more than `most`. A folder that cannot be read, or whose
+/// path has become too long to name, counts as too much: nothing that a script needs looks like this.
+pub fn usage(folder: &Path, most: Usage) -> Usage {
+    let mut usage = Usage::default();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(_) => {
+                return Usage {
+                    entries: u64::MAX,
+                    ..usage
+                };
+            }
+        };
+        for entry in entries.flatten() {
+            usage.entries += 1;
+            if let Ok(metadata) = entry.metadata() {
+                usage.bytes += metadata.blocks() * 512;
+                if metadata.is_dir() {
+                    folders.push(entry.path());
+                }
+            }
+            if usage.bytes > most.bytes || usage.entries > most.entries {
+                return usage;
+            }
+        }
+    }
+    usage
+}
+
+/// Removes a folder whatever a script has built in it. `fs::remove_dir_all` recurses with a descriptor a level, so a tree of
+/// a hundred thousand levels would take the supervisor down. Here folders are moved up to the first level, and removed
+/// there: no recursion, no path longer than three names, one rename a folder.
+fn wipe(top: &Path) -> io::Result<()> {
+    let moved = random_name()?;
+    let mut count = 0u64;
+    loop {
+        let mut folders = Vec::new();
+        for entry in fs::read_dir(top)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path())
+            } else {
+                fs::remove_file(entry.path())?
+            }
+        }
+        if folders.is_empty() {
+            return fs::remove_dir(top);
+        }
+        for folder in folders {
+            fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
+            for entry in fs::read_dir(&folder)? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    // Moving a folder rewrites its "..", which takes the right to write to it (rename(2)).
+                    fs::set_permissions(entry.path(), Permissions::from_mode(0o700))?;
+                    fs::rename(entry.path(), top.join(format!("{moved}{count}")))?;
+                    count += 1;
+                } else {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+            fs::remove_dir(&folder)?;
+        }
+    }
+}
+
+fn random_name() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    const MOST: Usage = Usage {
+        bytes: 1 << 20,
+        entries: 1000,
+    };
+
+    fn scratch() -> (tempfile::TempDir, Scratch) {
+        let root = tempfile::tempdir().unwrap();
+        let scratch = Scratch::create(root.path()).unwrap();
+        (root, scratch)
+    }
+
+    #[test]
+    fn usage_counts_what_takes_space_and_stops_at_the_most() {
+        let (_root, scratch) = scratch();
+        assert_eq!(usage(scratch.path(), MOST), Usage::default());
+        fs::create_dir(scratch.path().join("folder")).unwrap();
+        fs::write(scratch.path().join("folder/file"), vec![1; 100_000]).unwrap();
+        let used = usage(scratch.path(), MOST);
+        assert_eq!(used.entries, 2);
+        assert!((100_000..200_000).contains(&used.bytes), "{used:?}");
+        fs::File::create(scratch.path().join("sparse"))
+            .unwrap()
+            .set_len(1 << 40)
+            .unwrap();
+        assert!(
+            usage(scratch.path(), MOST).bytes < 200_000,
+            "holes count nothing"
+        );
+        for number in 0..2000 {
+            fs::write(scratch.path().join(number.to_string()), "").unwrap();
+        }
+        assert_eq!(usage(scratch.path(), MOST).entries, MOST.entries + 1);
+    }
+
+    #[test]
+    fn a_hostile_tree_is_wiped_and_nothing_beside_it() {
+        let (root, scratch) = scratch();
+        let outside = root.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("kept"), "kept").unwrap();
+        symlink(&outside, scratch.path().join("link")).unwrap();
+        symlink("/", scratch.path().join("root")).unwrap();
+        // Far deeper than PATH_MAX allows to name.
+        let mut shell = std::process::Command::new("/bin/sh");
+        let script =
+            "i=0; while [ $i -lt 3000 ]; do mkdir d && cd -P d || exit 1; i=$((i+1)); done";
+        assert!(
+            shell
+                .args(["-c", script])
+                .current_dir(scratch.path())
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert_eq!(
+            usage(
+                scratch.path(),
+                Usage {
+                    bytes: u64::MAX,
+                    entries: u64::MAX - 1
+                }
+            )
+            .entries,
+            u64::MAX
+        );
+        let shut = scratch.path().join("shut");
+        fs::create_dir_all(shut.join("inner")).unwrap();
+        fs::write(shut.join("inner/file"), "x").unwrap();
+        fs::set_permissions(shut.join("inner"), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&shut, Permissions::from_mode(0)).unwrap();
+
+        let path = scratch.path().to_owned();
+        scratch.wipe().unwrap();
+        assert!(!path.exists());
+        assert_eq!(fs::read_to_string(outside.join("kept")).unwrap(), "kept");
+    }
+
+    #[test]
+    fn what_an_earlier_run_left_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("left/over")).unwrap();
+        fs::write(root.path().join("file"), "x").unwrap();
+        prepare(root.path()).unwrap();
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+}

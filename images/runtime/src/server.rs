@@ -1,0 +1,330 @@
+//! The HTTP side of the contract.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Router, middleware};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use serde_json::value::RawValue;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use crate::config::Config;
+use crate::connections;
+use crate::error::ApiError;
+use crate::json;
+use crate::runtime::{Job, Runtime};
+
+/// How long a client may take to send a body.
+const BODY_LIMIT: Duration = Duration::from_secs(10);
+const TIMEOUT_HEADER: &str = "x-timeout-seconds";
+const MAX_REQUEST_ID: usize = 256;
+
+#[derive(Clone)]
+struct Service {
+    runtime: Arc<Runtime>,
+    draining: Arc<AtomicBool>,
+}
+
+/// Serves until SIGTERM or SIGINT, then lets the requests in flight finish.
+pub async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    // Processes of the same UID cannot look into this one any more (PR_SET_DUMPABLE(2const)), and orphans come to it.
+    nix::sys::prctl::set_dumpable(false)?;
+    nix::sys::prctl::set_child_subreaper(true)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+
+    let bind = |port| {
+        let host = config.host.clone();
+        async move {
+            let listener = TcpListener::bind((host.as_str(), port)).await;
+            listener.map_err(|error| format!("cannot listen on {host}:{port}: {error}"))
+        }
+    };
+    let (api, metrics) = (bind(config.port).await?, bind(config.metrics_port).await?);
+    tracing::info!(api = %api.local_addr()?, metrics = %metrics.local_addr()?, "listening");
+
+    let runtime = Arc::new(Runtime::new(config)?);
+    let service = Service {
+        runtime: runtime.clone(),
+        draining: Arc::default(),
+    };
+    tokio::spawn(runtime.clone().warm_up());
+
+    let (stop, stopped) = watch::channel(false);
+    let api = tokio::spawn(connections::serve(
+        api,
+        api_routes(service.clone()),
+        stopped,
+        runtime.config.shutdown,
+    ));
+    let (_metrics_stop, metrics_stopped) = watch::channel(false);
+    tokio::spawn(connections::serve(
+        metrics,
+        metrics_routes(service.clone()),
+        metrics_stopped,
+        Duration::ZERO,
+    ));
+
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping: requests in flight finish");
+    service.draining.store(true, Ordering::Relaxed);
+    // Requests still arrive until every client has heard that this endpoint is gone.
+    tokio::time::sleep(runtime.config.drain).await;
+    let _ = stop.send(true);
+    let _ = api.await;
+    runtime.shut_down();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn api_routes(service: Service) -> Router {
+    Router::new()
+        .route("/health", get(health))
+        .route("/execute", post(execute))
+        .fallback(async || {
+            ApiError::NotFound("no such path; there are GET /health and POST /execute".into())
+        })
+        .method_not_allowed_fallback(async || {
+            let mut response =
+                ApiError::InvalidRequest("this path takes another method".into()).into_response();
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            response
+        })
+        .layer(middleware::from_fn_with_state(
+            service.clone(),
+            close_when_draining,
+        ))
+        .with_state(service)
+}
+
+fn metrics_routes(service: Service) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .with_state(service)
+}
+
+/// A connection that is kept while this process stops would carry one more request into its end.
+async fn close_when_draining(
+    State(service): State<Service>,
+    request: Request,
+    next: middleware::Next,
+) -> Response {
+    let mut response = next.run(request).await;
+    if service.draining.load(Ordering::Relaxed) {
+        response.headers_mut().insert(
+            header::CONNECTION,
+            header::HeaderValue::from_static("close"),
+        );
+    }
+    response
+}
+
+async fn metrics(State(service): State<Service>) -> impl IntoResponse {
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    (
+        [(header::CONTENT_TYPE, content_type)],
+        service.runtime.metrics.text(),
+    )
+}
+
+/// 200 while scripts can be run. While the process stops it says so with 503, so that nobody begins with it.
+async fn health(State(service): State<Service>) -> Response {
+    let runtime = &service.runtime;
+    let (status, state) = match runtime.health() {
+        _ if service.draining.load(Ordering::Relaxed) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "stopping".to_owned())
+        }
+        Ok(()) => (StatusCode::OK, "ok".to_owned()),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error),
+    };
+    let body = json!({
+        "status": state,
+        "language": runtime.language.name.as_str(),
+        "version": runtime.language.version,
+        "isolation": runtime.kernel,
+        "concurrency": runtime.config.max_concurrency,
+    });
+    (status, Json(body)).into_response()
+}
+
+#[derive(Deserialize)]
+struct ExecuteRequest {
+    request_id: String,
+    params: Option<Box<RawValue>>,
+    context: Option<Box<RawValue>>,
+    script_content: String,
+}
+
+#[derive(Serialize)]
+struct ExecuteResponse {
+    result: Box<RawValue>,
+    execution_time_ms: f64,
+    memory_usage_bytes: u64,
+}
+
+async fn execute(
+    State(service): State<Service>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let begun = Instant::now();
+    let runtime = &service.runtime;
+    let allowed = time_limit(&headers, &runtime.config)?;
+    let body = read_body(&headers, body, runtime.config.max_body_bytes).await?;
+    let request = parse(&body, runtime.config.max_script_bytes)?;
+    drop(body);
+
+    let empty = "{}";
+    let job = Job {
+        script: &request.script_content,
+        params: request.params.as_deref().map_or(empty, RawValue::get),
+        context: request.context.as_deref().map_or(empty, RawValue::get),
+    };
+    let executed = runtime.execute(&job, allowed).await;
+    let error = executed.as_ref().err().map(|error| error.code().1);
+    tracing::info!(
+        request_id = request.request_id,
+        duration_ms = begun.elapsed().as_millis() as u64,
+        outcome = error.unwrap_or("OK"),
+        "executed"
+    );
+    let success = executed?;
+    let result = String::from_utf8(success.result)
+        .ok()
+        .and_then(|text| RawValue::from_string(text).ok());
+    let response = ExecuteResponse {
+        result: result
+            .ok_or_else(|| ApiError::Internal("the result was not JSON after all".into()))?,
+        execution_time_ms: success.elapsed.as_micros() as f64 / 1000.0,
+        memory_usage_bytes: success.memory_bytes,
+    };
+    Ok(Json(response).into_response())
+}
+
+/// The time that a request may take: the default, or what its header says, up to the maximum.
+fn time_limit(headers: &HeaderMap, config: &Config) -> Result<Duration, ApiError> {
+    let Some(value) = headers.get(TIMEOUT_HEADER) else {
+        return Ok(config.limits.wall_default);
+    };
+    let most = config.limits.wall_max.as_secs_f64();
+    let seconds = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.trim().parse::<f64>().ok());
+    match seconds {
+        Some(seconds) if seconds > 0.0 && seconds <= most => Ok(Duration::from_secs_f64(seconds)),
+        _ => {
+            let found = String::from_utf8_lossy(value.as_bytes());
+            Err(ApiError::InvalidRequest(format!(
+                "the header X-Timeout-Seconds is {found:?}; expected: a number greater than 0, at most {most}"
+            )))
+        }
+    }
+}
+
+async fn read_body(headers: &HeaderMap, body: Body, most: usize) -> Result<bytes::Bytes, ApiError> {
+    let too_large =
+        || ApiError::PayloadTooLarge(format!("the body is larger than its limit of {most} bytes"));
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > most as u64) {
+        return Err(too_large());
+    }
+    match timeout(BODY_LIMIT, Limited::new(body, most).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) => Err(ApiError::InvalidRequest(format!(
+            "the body cannot be read: {error}"
+        ))),
+        Err(_) => Err(ApiError::InvalidRequest(format!(
+            "the body did not come within {} s",
+            BODY_LIMIT.as_secs()
+        ))),
+    }
+}
+
+fn parse(body: &[u8], max_script_bytes: usize) -> Result<ExecuteRequest, ApiError> {
+    let invalid = |what: String| ApiError::InvalidRequest(what);
+    json::check(body).map_err(|error| invalid(format!("the body is not JSON: {error}")))?;
+    let request: ExecuteRequest = serde_json::from_slice(body).map_err(|error| {
+        invalid(format!(
+            "the body is not {{request_id, params, context, script_content}}: {error}"
+        ))
+    })?;
+    if request.request_id.is_empty() || request.request_id.len() > MAX_REQUEST_ID {
+        return Err(invalid(format!(
+            "request_id must have 1 to {MAX_REQUEST_ID} bytes"
+        )));
+    }
+    if request.script_content.trim().is_empty() {
+        return Err(invalid("script_content is empty".into()));
+    }
+    if request.script_content.len() > max_script_bytes {
+        return Err(ApiError::PayloadTooLarge(format!(
+            "script_content is larger than its limit of {max_script_bytes} bytes"
+        )));
+    }
+    Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_taken_as_the_contract_says() {
+        let body =
+            br#"{"request_id":"r","params":{"a":1},"script_content":"return 1","later":true}"#;
+        let request = parse(body, 100).unwrap();
+        assert_eq!(request.params.unwrap().get(), r#"{"a":1}"#);
+        assert!(request.context.is_none());
+    }
+
+    #[test]
+    fn a_wrong_request_is_refused_with_its_reason() {
+        let code = |body: &[u8]| parse(body, 10).map(|_| ()).unwrap_err();
+        assert!(matches!(code(b"{"), ApiError::InvalidRequest(_)));
+        assert!(matches!(code(b"[]"), ApiError::InvalidRequest(_)));
+        assert!(
+            matches!(code(br#"{"request_id":"r"}"#), ApiError::InvalidRequest(message) if message.contains("script_content"))
+        );
+        assert!(matches!(
+            code(br#"{"request_id":"","script_content":"x"}"#),
+            ApiError::InvalidRequest(_)
+        ));
+        assert!(matches!(
+            code(br#"{"request_id":"r","script_content":" "}"#),
+            ApiError::InvalidRequest(_)
+        ));
+        assert!(matches!(
+            code(br#"{"request_id":"r","script_content":"01234567890"}"#),
+            ApiError::PayloadTooLarge(_)
+        ));
+        let deep = format!(
+            r#"{{"request_id":"r","script_content":"x","params":{}1{}}}"#,
+            "[".repeat(500),
+            "]".repeat(500)
+        );
+        assert!(matches!(code(deep.as_bytes()), ApiError::InvalidRequest(_)));
+        assert!(matches!(
+            code(b"{\"request_id\":\"\xff\"}"),
+            ApiError::InvalidRequest(_)
+        ));
+    }
+}
