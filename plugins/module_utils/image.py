@@ -80,21 +80,21 @@ def run(params: dict[str, Any], check_mode: bool, diff: bool, progress: Callable
 
     with ThreadPoolExecutor(8) as pool:
         digests = list(pool.map(lambda image: image.pushed_digest(), images))
-    missing = [image for image, digest in zip(images, digests) if not digest]
+    missing = [image for image, digest in zip(images, digests, strict=True) if not digest]
     if check_mode:
-        table = {image.name: image.reference(digest or "") for image, digest in zip(images, digests)}
+        table = {image.name: image.reference(digest or "") for image, digest in zip(images, digests, strict=True)}
         return _result(before, table, [image.name for image in missing], diff)
 
     if missing:
         _build_all(missing, params, progress)
         digests = [image.pushed_digest() for image in images]
-        for image, digest in zip(images, digests):
+        for image, digest in zip(images, digests, strict=True):
             if not digest:
                 raise PlatformError(
                     "the registry does not have %s although it was pushed" % image.remote,
                     fix="look at the registry's log, and run this again",
                 )
-    table = {image.name: image.reference(digest) for image, digest in zip(images, digests)}
+    table = {image.name: image.reference(digest) for image, digest in zip(images, digests, strict=True)}
     if table != before:
         output.parent.mkdir(parents=True, exist_ok=True)
         temporary = output.with_name(output.name + ".new")
@@ -142,7 +142,9 @@ class _Image:
         self.repository: str = params["repository"].rstrip("/") + "/" + self.name
         if not (self.context / "Dockerfile").is_file():
             raise PlatformError(
-                "the image %s has no Dockerfile" % self.name, where=str(self.context), expected="a file named Dockerfile"
+                "the image %s has no Dockerfile" % self.name,
+                where=str(self.context),
+                expected="a file named Dockerfile",
             )
         try:
             self.base: str = params["base_images"][entry["base"]]
@@ -209,10 +211,12 @@ def registry_digest(repository: str, tag: str) -> str | None:
     """
     host, _slash, path = repository.partition("/")
     if host.split(":")[0] in ("localhost", "127.0.0.1"):
-        request = urllib.request.Request("http://%s/v2/%s/manifests/%s" % (host, path, tag), method="HEAD")
-        request.add_header("Accept", "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json")
+        request = urllib.request.Request("http://%s/v2/%s/manifests/%s" % (host, path, tag), method="HEAD")  # noqa: S310
+        request.add_header(
+            "Accept", "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
+        )
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
                 return answer.headers["Docker-Content-Digest"]
         except urllib.error.HTTPError as error:
             if error.code == 404:
@@ -220,7 +224,9 @@ def registry_digest(repository: str, tag: str) -> str | None:
             raise PlatformError("the registry %s refused to say what it has" % host, found=str(error)) from error
         except OSError as error:
             raise PlatformError(
-                "the registry %s does not answer" % host, found=str(error), fix="bring the cluster up first (playbooks/cluster.yml)"
+                "the registry %s does not answer" % host,
+                found=str(error),
+                fix="bring the cluster up first (playbooks/cluster.yml)",
             ) from error
     completed = subprocess.run(
         ["docker", "manifest", "inspect", "--verbose", "%s:%s" % (repository, tag)],
@@ -299,7 +305,9 @@ def _cargo_build(workspace: Path, binaries: list[str], cache: Path, progress: Ca
             argv, cwd=workspace, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
     except FileNotFoundError:
-        raise PlatformError("cargo is missing", fix="install Rust 1.85 or later (rustup, or Debian's cargo) and put it on PATH") from None
+        raise PlatformError(
+            "cargo is missing", fix="install Rust 1.85 or later (rustup, or Debian's cargo) and put it on PATH"
+        ) from None
     total = _output(["cargo", "metadata", "--format-version", "1", "--locked"], workspace).count(b'"manifest_path"')
     last: deque[str] = deque(maxlen=40)
     count = 0
@@ -325,7 +333,7 @@ def _build(image: _Image, cache: Path) -> None:
 def _add_artifact(artifact: dict[str, Any], image: _Image, context: Path, cache: Path) -> None:
     if artifact["cargo"]:
         binary = artifact["cargo"]
-        shutil.copy2(cache / "target" / "release" / binary, context / (artifact["as"] or binary))
+        shutil.copy2(_executable(cache, binary), context / (artifact["as"] or binary))
     elif artifact["folder"]:
         ignored = shutil.ignore_patterns(*_IGNORED)
         shutil.copytree(image.root / artifact["folder"], context / artifact["as"], ignore=ignored, dirs_exist_ok=True)
@@ -342,10 +350,26 @@ def _add_artifact(artifact: dict[str, Any], image: _Image, context: Path, cache:
         target.chmod(0o755)
 
 
+def _executable(cache: Path, binary: str) -> Path:
+    """Where cargo left a program: the workspace names its target, so the folder carries the target's name."""
+    version = _output(["rustc", "--version", "--verbose"]).decode()
+    host = next(line.split()[1] for line in version.splitlines() if line.startswith("host:"))
+    return cache / "target" / host / "release" / binary
+
+
 def _wheel(requirement: str, image: _Image, cache: Path) -> Path:
     folder = cache / "wheels" / requirement
     if not list(folder.glob("*.whl")):
-        argv = _pip() + ["download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", str(folder), requirement]
+        argv = _pip() + [
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--dest",
+            str(folder),
+            requirement,
+        ]
         completed = subprocess.run(argv, capture_output=True, text=True, check=False)
         if completed.returncode != 0:
             raise PlatformError(
@@ -373,7 +397,9 @@ def _docker(arguments: list[str], image: _Image) -> None:
     if completed.returncode != 0:
         last = (completed.stdout.splitlines() + completed.stderr.splitlines())[-25:]
         raise PlatformError(
-            "docker %s of the image %s failed" % (arguments[0], image.name), where=str(image.context), found="\n" + "\n".join(last)
+            "docker %s of the image %s failed" % (arguments[0], image.name),
+            where=str(image.context),
+            found="\n" + "\n".join(last),
         )
 
 
@@ -383,5 +409,7 @@ def _output(argv: list[str], folder: Path | None = None) -> bytes:
     except FileNotFoundError:
         raise PlatformError("%s is missing" % argv[0], fix="install it and put it on PATH") from None
     if completed.returncode != 0:
-        raise PlatformError("%s failed" % " ".join(argv), found=completed.stderr.decode(errors="replace").strip()[-600:])
+        raise PlatformError(
+            "%s failed" % " ".join(argv), found=completed.stderr.decode(errors="replace").strip()[-600:]
+        )
     return completed.stdout

@@ -9,9 +9,10 @@ module: image
 short_description: Build and push a table of container images under tags that name their content
 version_added: 0.1.0
 description:
-  - Each image's tag is a hash of its sources (the Dockerfile's folder, the sources of its artefacts, the base image, the compiler's
-    version). What the registry has under that tag is not built again.
-  - Compiles the Rust programs of the table in one call of cargo, while images without such a program are built beside it.
+  - Each image's tag is a hash of its sources (the Dockerfile's folder, the sources of its artefacts, the base image,
+    the compiler's version). What the registry has under that tag is not built again.
+  - Compiles the Rust programs of the table in one call of cargo, while images without such a
+    program are built beside it.
   - Needs C(docker), and C(cargo) for artefacts that are compiled.
 author:
   - The lambda_microservice.platform team
@@ -41,7 +42,9 @@ options:
         default: []
         suboptions:
           cargo:
-            description: A package of the workspace C(images/), whose program of the same name is taken. C(lambda-NAME) has its sources in C(images/NAME).
+            description:
+              - A package of the workspace C(images/), whose program of the same name is taken.
+              - C(lambda-NAME) has its sources in C(images/NAME).
             type: str
           pypi:
             description: A pinned requirement (C(name==version)) whose wheel has the file O(images[].artifacts[].path).
@@ -72,7 +75,8 @@ options:
     type: path
     required: true
   output:
-    description: The JSON file for the references (image name to repository, tag, digest), which C(platform_images_file) names.
+    description:
+      - The JSON file for the references (image name to repository, tag, digest), which C(platform_images_file) names.
     type: path
     required: true
 attributes:
