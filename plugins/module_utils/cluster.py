@@ -121,6 +121,9 @@ class Cluster:
         try:
             # core_client.get_api_client() would do the same and then run the discovery that we avoid.
             self.effective_auth = core_client._create_auth_spec(None, **self.auth)
+            # kubernetes.core starts from the process's default, where a kubeconfig that was read before has left its
+            # client certificate: the credentials of one cluster must not reach the next.
+            kubernetes.client.Configuration.set_default(None)
             self.configuration = core_client._create_configuration(dict(self.effective_auth))
             self.effective_headers = headers = core_client._create_headers(None, **self.auth)
             self._client = kubernetes.client.ApiClient(self.configuration)

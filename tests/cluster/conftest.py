@@ -1,7 +1,7 @@
-"""Tests that need a Kubernetes cluster: pytest -m cluster tests/cluster. They fail without one and clean up after themselves.
+"""Tests that need a Kubernetes cluster: pytest -m cluster tests/cluster. They fail without one and clean up afterwards.
 
-KUBECONFIG names the cluster, or the local one's kubeconfig is used. PLATFORM_TEST_IMAGE is an image with a shell that its
-nodes can pull; without it the platform's own Debian image, or the first image of the local registry's table, is used.
+KUBECONFIG names the cluster, or the local one's kubeconfig is used. PLATFORM_TEST_IMAGE is an image with a shell that the
+nodes can pull; without it, one of the images that were built for the local cluster is used.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def image():
     table = ROOT / ".local" / "images.json"
     assert table.exists(), f"{table} does not exist: set PLATFORM_TEST_IMAGE, or build the images first"
     images = json.loads(table.read_text())
-    chosen = images.get("debian") or next(iter(images.values()))
+    chosen = images.get("debian") or images["haproxy"]
     return "{repository}:{tag}".format(**chosen)
 
 
