@@ -209,7 +209,7 @@ async fn initialize(
     }
     let request_id = Uuid::new_v4();
     facts.set_request_id(request_id);
-    let created_at = Timestamp::now();
+    let created_at = now_in_milliseconds();
     let expires_at = api.sessions.expires_at(created_at);
     let session = Session {
         language,
@@ -234,6 +234,11 @@ async fn initialize(
         status: "initialized",
         expires_at,
     }))
+}
+
+fn now_in_milliseconds() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
 }
 
 /// Bytes of the script itself, which its JSON text has more of.

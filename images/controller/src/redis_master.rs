@@ -13,7 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue,
-    IntoConnectionInfo, Pipeline, RedisConnectionInfo, RedisError, ServerErrorKind,
+    IntoConnectionInfo, Pipeline, RedisConnectionInfo, RedisError,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -409,42 +409,45 @@ enum Reaction {
 
 /// The metric's label and what to do.
 fn assess(error: &RedisError) -> (&'static str, Reaction) {
-    match (error.kind(), error.code()) {
-        (ErrorKind::Io, _) if error.is_timeout() => ("timeout", Reaction::Reconnect),
-        (ErrorKind::Io | ErrorKind::Parse, _) => ("connection", Reaction::Reconnect),
-        (ErrorKind::MasterNameNotFoundBySentinel | ErrorKind::EmptySentinelList, _) => {
+    if let Some(code) = server_code(error) {
+        return match code.as_str() {
+            // What a node says that was demoted, or that lost its master, while the way to it stands.
+            "READONLY" | "MASTERDOWN" | "UNBLOCKED" => ("not_master", Reaction::Reconnect),
+            "LOADING" => ("loading", Reaction::Reconnect),
+            "NOREPLICAS" => ("replication", Reaction::Wait),
+            "BUSY" | "TRYAGAIN" => ("busy", Reaction::Wait),
+            "OOM" => ("memory", Reaction::Fail),
+            "NOAUTH" | "WRONGPASS" => ("auth", Reaction::Reconnect),
+            "NOPERM" => ("auth", Reaction::Fail),
+            _ => ("other", Reaction::Fail),
+        };
+    }
+    match error.kind() {
+        ErrorKind::Io if error.is_timeout() => ("timeout", Reaction::Reconnect),
+        ErrorKind::Io | ErrorKind::Parse => ("connection", Reaction::Reconnect),
+        ErrorKind::AuthenticationFailed => ("auth", Reaction::Reconnect),
+        ErrorKind::MasterNameNotFoundBySentinel | ErrorKind::EmptySentinelList => {
             ("sentinel", Reaction::Reconnect)
         }
-        // What a node says that was demoted, or that lost its master, while the way to it stands.
-        (ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown), _) => {
-            ("not_master", Reaction::Reconnect)
-        }
-        (ErrorKind::Server(ServerErrorKind::BusyLoading), _) => ("loading", Reaction::Reconnect),
-        (ErrorKind::Server(ServerErrorKind::TryAgain), _) => ("busy", Reaction::Wait),
-        (_, Some("NOREPLICAS")) => ("replication", Reaction::Wait),
-        (_, Some("BUSY")) => ("busy", Reaction::Wait),
-        (_, Some("OOM")) => ("memory", Reaction::Fail),
-        (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "WRONGPASS")) => {
-            ("auth", Reaction::Reconnect)
-        }
-        (ErrorKind::Server(ServerErrorKind::NoPerm), _) => ("auth", Reaction::Fail),
         _ => ("other", Reaction::Fail),
     }
+}
+
+/// The first word of the server's own error, of a pipeline's first one (`RedisError::code` knows none of those).
+fn server_code(error: &RedisError) -> Option<String> {
+    let errors = error.clone().into_server_errors()?;
+    errors.first().map(|(_, error)| error.code().to_owned())
 }
 
 /// A server's own words can quote the command's arguments ("unknown command ..., with args beginning with: ..."), and
 /// a session is one of those, so of a server's error only the code is shown.
 fn describe(error: &RedisError) -> String {
-    match error.kind() {
-        ErrorKind::Io
-        | ErrorKind::Client
-        | ErrorKind::InvalidClientConfig
-        | ErrorKind::MasterNameNotFoundBySentinel
-        | ErrorKind::EmptySentinelList => error.to_string(),
-        _ => match error.code() {
-            Some(code) => format!("Redis answered {code}"),
-            None => error.category().to_owned(),
-        },
+    match (server_code(error), error.kind()) {
+        (Some(code), _) => format!("Redis answered {code}"),
+        (None, ErrorKind::AuthenticationFailed) => {
+            "Redis refused the username or the password".to_owned()
+        }
+        (None, _) => error.to_string(),
     }
 }
 

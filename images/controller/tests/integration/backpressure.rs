@@ -1,0 +1,79 @@
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::controller::Controller;
+use crate::support::eventually;
+use crate::support::redis::Redis;
+use crate::support::runtime::Runtime;
+
+#[tokio::test]
+async fn a_slow_language_does_not_hold_up_another() {
+    let (redis, runtime) = (Redis::start().await, Runtime::start().await);
+    let controller = Controller::start_with(
+        &redis.url(),
+        &runtime.url(),
+        &[("MAX_CONCURRENT_EXECUTIONS", "2")],
+    )
+    .await;
+    let slow = controller.session("python-x", "sleep 1500").await;
+    let quick = controller.session("nodejs-x", "echo").await;
+    let beside = async {
+        eventually("two executions run", Duration::from_secs(1), async || {
+            runtime.counts.started() == 2
+        })
+        .await;
+        let refused = controller.execute(&slow, json!({})).await.expect(503);
+        assert_eq!(
+            (refused.code().as_str(), refused.retry_after()),
+            ("UNAVAILABLE", 1)
+        );
+        controller.execute(&quick, json!({})).await.expect(200);
+    };
+    let (one, two, ()) = tokio::join!(
+        controller.execute(&slow, json!({})),
+        controller.execute(&slow, json!({})),
+        beside
+    );
+    one.expect(200);
+    two.expect(200);
+    // The places are free again.
+    controller.execute(&slow, json!({})).await.expect(200);
+    assert_eq!(
+        controller
+            .metric("lambda_controller_requests_shed_total{limit=\"executions\"}")
+            .await,
+        1.0
+    );
+}
+
+#[tokio::test]
+async fn beyond_the_limit_of_requests_only_probes_are_answered() {
+    let (redis, runtime) = (Redis::start().await, Runtime::start().await);
+    let controller = Controller::start_with(
+        &redis.url(),
+        &runtime.url(),
+        &[("MAX_CONCURRENT_REQUESTS", "1")],
+    )
+    .await;
+    let slow = controller.session("rust-x", "sleep 800").await;
+    let beside = async {
+        eventually("one execution runs", Duration::from_secs(1), async || {
+            runtime.counts.started() == 1
+        })
+        .await;
+        assert_eq!(
+            controller
+                .initialize("rust-x", "echo")
+                .await
+                .expect(503)
+                .retry_after(),
+            1
+        );
+        controller.get("/health").await.expect(200);
+        controller.get("/ready").await.expect(200);
+    };
+    let (answer, ()) = tokio::join!(controller.execute(&slow, json!({})), beside);
+    answer.expect(200);
+    controller.initialize("rust-x", "echo").await.expect(200);
+}

@@ -1,0 +1,309 @@
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::controller::Controller;
+use crate::support::redis::Redis;
+use crate::support::runtime::Runtime;
+use crate::support::{eventually, free_port};
+
+#[tokio::test]
+async fn without_redis_a_request_waits_its_time_and_then_is_unavailable() {
+    let (runtime, port) = (Runtime::start().await, free_port());
+    let url = format!("redis://127.0.0.1:{port}");
+    let controller =
+        Controller::start_with(&url, &runtime.url(), &[("REDIS_TIMEOUT_SECONDS", "1")]).await;
+    let start = Instant::now();
+    let answer = controller.initialize("nodejs-x", "echo").await.expect(503);
+    assert_eq!(
+        (answer.code().as_str(), answer.retry_after()),
+        ("UNAVAILABLE", 2)
+    );
+    let waited = start.elapsed().as_secs_f64();
+    assert!((0.9..1.5).contains(&waited), "{waited}");
+    controller.get("/ready").await.expect(503);
+    controller.get("/health").await.expect(200);
+    // A request that waits is answered as soon as Redis is there.
+    let redis = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        Redis::start_with(port, &[]).await
+    };
+    let (answer, _redis) = tokio::join!(controller.initialize("nodejs-x", "echo"), redis);
+    answer.expect(200);
+    controller.get("/ready").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_redis_that_is_restarted_is_found_again() {
+    let (mut redis, runtime) = (Redis::start().await, Runtime::start().await);
+    let controller = Controller::start(&redis, &runtime).await;
+    controller.session("nodejs-x", "echo").await;
+    let port = redis.port;
+    redis.kill();
+    let restart = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        Redis::start_with(port, &[]).await
+    };
+    let (answer, _redis) = tokio::join!(controller.initialize("nodejs-x", "echo"), restart);
+    answer.expect(200);
+    assert!(
+        controller
+            .metric("lambda_controller_redis_errors_total")
+            .await
+            > 0.0
+    );
+}
+
+#[tokio::test]
+async fn a_redis_that_does_not_answer_is_given_up_in_time() {
+    // Accepts connections and never says a word.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let runtime = Runtime::start().await;
+    let url = format!("redis://{}", silent.local_addr().unwrap());
+    let controller = Controller::start_with(&url, &runtime.url(), &[]).await;
+    let start = Instant::now();
+    controller.initialize("nodejs-x", "echo").await.expect(503);
+    assert!(start.elapsed() < Duration::from_millis(3500));
+}
+
+/// A proxy that leads new connections to one port after another, and leaves the old ones where they are: HAProxy, a
+/// moment after a failover.
+async fn proxy(first: u16) -> (SocketAddr, Arc<AtomicU16>) {
+    let target = Arc::new(AtomicU16::new(first));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let current = target.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let port = current.load(Ordering::SeqCst);
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(("127.0.0.1", port)).await?;
+                tokio::io::copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    (address, target)
+}
+
+#[tokio::test]
+async fn a_demoted_master_is_left_for_the_new_one() {
+    let (old, runtime) = (Redis::start().await, Runtime::start().await);
+    let new = Redis::replica_of(&old).await;
+    let (address, target) = proxy(old.port).await;
+    let controller =
+        Controller::start_with(&format!("redis://{address}"), &runtime.url(), &[]).await;
+    let id = controller.session("nodejs-x", "echo").await;
+    eventually(
+        "the replica has the session",
+        Duration::from_secs(3),
+        async || {
+            new.ask::<bool>(&["EXISTS", &format!("lambda:session:{id}")])
+                .await
+                == Some(true)
+        },
+    )
+    .await;
+    new.ask::<String>(&["REPLICAOF", "NO", "ONE"])
+        .await
+        .unwrap();
+    old.ask::<String>(&["REPLICAOF", "127.0.0.1", &new.port.to_string()])
+        .await
+        .unwrap();
+    let switch = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        target.store(new.port, Ordering::SeqCst);
+    };
+    let (answer, ()) = tokio::join!(controller.initialize("nodejs-x", "echo"), switch);
+    answer.expect(200);
+    controller.execute(&id, json!({})).await.expect(200);
+    assert!(
+        controller
+            .metric("lambda_controller_redis_errors_total{kind=\"not_master\"}")
+            .await
+            > 0.0
+    );
+}
+
+#[tokio::test]
+async fn a_confirmed_session_survives_a_failover_by_sentinels() {
+    let (mut master, runtime) = (Redis::start().await, Runtime::start().await);
+    let replicas = [
+        Redis::replica_of(&master).await,
+        Redis::replica_of(&master).await,
+    ];
+    eventually(
+        "both replicas are connected",
+        Duration::from_secs(10),
+        async || {
+            let replication: String = master.ask(&["INFO", "replication"]).await.unwrap();
+            replication.matches("state=online").count() == 2
+        },
+    )
+    .await;
+    let sentinels = [
+        Redis::sentinel(&master).await,
+        Redis::sentinel(&master).await,
+        Redis::sentinel(&master).await,
+    ];
+    for sentinel in &sentinels {
+        eventually(
+            "the Sentinels know each other and the replicas",
+            Duration::from_secs(10),
+            async || {
+                let others: Vec<redis::Value> = sentinel
+                    .ask(&["SENTINEL", "SENTINELS", "mymaster"])
+                    .await
+                    .unwrap();
+                let known: Vec<redis::Value> = sentinel
+                    .ask(&["SENTINEL", "REPLICAS", "mymaster"])
+                    .await
+                    .unwrap();
+                others.len() == 2 && known.len() == 2
+            },
+        )
+        .await;
+    }
+    // One that is not there costs nothing.
+    let list = sentinels
+        .iter()
+        .map(|sentinel| sentinel.port)
+        .chain([free_port()]);
+    let list = list
+        .map(|port| format!("127.0.0.1:{port}"))
+        .collect::<Vec<_>>()
+        .join(",");
+    let changes = [
+        ("REDIS_URL", ""),
+        ("REDIS_SENTINELS", list.as_str()),
+        ("REDIS_CONFIRM_REPLICAS", "1"),
+    ];
+    let controller = Controller::start_with("", &runtime.url(), &changes).await;
+    let mut confirmed = Vec::new();
+    let mut initialize_until = async |deadline: Instant| {
+        let (mut tried, mut longest) = (0, Duration::ZERO);
+        while Instant::now() < deadline {
+            let start = Instant::now();
+            let answer = controller.initialize("nodejs-x", "echo").await;
+            longest = longest.max(start.elapsed());
+            tried += 1;
+            match answer.status.as_u16() {
+                200 => confirmed.push(answer.json()["request_id"].as_str().unwrap().to_owned()),
+                503 => assert_eq!(answer.code(), "UNAVAILABLE"),
+                other => panic!("{other}: {answer:?}"),
+            }
+        }
+        (tried, longest)
+    };
+    initialize_until(Instant::now() + Duration::from_millis(300)).await;
+    master.kill();
+    let (tried, longest) = initialize_until(Instant::now() + Duration::from_secs(5)).await;
+    assert!(longest < Duration::from_millis(3500), "{longest:?}");
+    let after = tried;
+    assert!(after > 10, "requests go on after the failover: {after}");
+    for id in &confirmed {
+        controller
+            .get(&format!("/api/v1/sessions/{id}"))
+            .await
+            .expect(200);
+    }
+    assert!(replicas.len() == 2);
+    controller.get("/ready").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_session_that_no_replica_has_is_not_confirmed() {
+    let (redis, runtime) = (Redis::start().await, Runtime::start().await);
+    let changes = [
+        ("REDIS_CONFIRM_REPLICAS", "1"),
+        ("REDIS_TIMEOUT_SECONDS", "1"),
+    ];
+    let controller = Controller::start_with(&redis.url(), &runtime.url(), &changes).await;
+    controller.initialize("nodejs-x", "echo").await.expect(503);
+    let _replica = Redis::replica_of(&redis).await;
+    eventually(
+        "the replica takes part",
+        Duration::from_secs(5),
+        async || controller.initialize("nodejs-x", "echo").await.status == 200,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_password_comes_from_a_file_and_is_taken_up_when_it_changes() {
+    let (redis, runtime) = (Redis::start().await, Runtime::start().await);
+    // The rights that the README names, and no others.
+    let acl = [
+        "ACL",
+        "SETUSER",
+        "controller",
+        "on",
+        ">right",
+        "resetkeys",
+        "~lambda:session:*",
+        "-@all",
+        "+get",
+        "+set",
+        "+wait",
+        "+ping",
+    ];
+    redis.ask::<String>(&acl).await.unwrap();
+    redis
+        .ask::<String>(&["ACL", "SETUSER", "default", "off"])
+        .await
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    fs::write(&file, "wrong\n").unwrap();
+    let changes = [
+        ("REDIS_USERNAME", "controller"),
+        ("REDIS_PASSWORD_FILE", file.to_str().unwrap()),
+        ("REDIS_TIMEOUT_SECONDS", "1"),
+    ];
+    let controller = Controller::start_with(&redis.url(), &runtime.url(), &changes).await;
+    controller.initialize("nodejs-x", "echo").await.expect(503);
+    let message = controller.get("/ready").await.expect(503).message();
+    assert!(
+        message.contains("the username or the password"),
+        "{message}"
+    );
+    assert!(
+        controller
+            .metric("lambda_controller_redis_errors_total{kind=\"auth\"}")
+            .await
+            > 0.0
+    );
+    fs::write(&file, "right\n").unwrap();
+    eventually(
+        "the new password is used",
+        Duration::from_secs(3),
+        async || controller.get("/ready").await.status == 200,
+    )
+    .await;
+    controller.session("nodejs-x", "echo").await;
+}
+
+#[tokio::test]
+async fn a_full_redis_is_unavailable_at_once() {
+    let runtime = Runtime::start().await;
+    let redis = Redis::start_with(
+        free_port(),
+        &["--maxmemory", "1", "--maxmemory-policy", "noeviction"],
+    )
+    .await;
+    let controller = Controller::start(&redis, &runtime).await;
+    let start = Instant::now();
+    controller.initialize("nodejs-x", "echo").await.expect(503);
+    assert!(start.elapsed() < Duration::from_secs(1));
+    assert_eq!(
+        controller
+            .metric("lambda_controller_redis_errors_total{kind=\"memory\"}")
+            .await,
+        1.0
+    );
+}

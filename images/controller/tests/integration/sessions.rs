@@ -1,0 +1,448 @@
+use serde_json::{Value, json};
+
+use crate::support::controller::{Controller, JSON};
+use crate::support::redis::Redis;
+use crate::support::runtime::Runtime;
+
+#[tokio::test]
+async fn a_session_is_executed_from_any_replica() {
+    let (redis, runtime) = (Redis::start().await, Runtime::start().await);
+    let (one, other) = (
+        Controller::start(&redis, &runtime).await,
+        Controller::start(&redis, &runtime).await,
+    );
+    for title in ["nodejs-hello", "python-hello", "rust-hello"] {
+        let initialized = one.initialize(title, "echo").await.expect(200).json();
+        assert_eq!(initialized["status"], "initialized");
+        let id = initialized["request_id"].as_str().unwrap();
+        for controller in [&one, &other] {
+            let executed = controller
+                .execute(id, json!({"n": 1}))
+                .await
+                .expect(200)
+                .json();
+            let expected = json!({"params": {"n": 1}, "context": {"from": "context"}, "id": id});
+            assert_eq!(executed["result"], expected);
+            assert_eq!(executed["request_id"], id);
+            assert_eq!(
+                (
+                    &executed["execution_time_ms"],
+                    &executed["memory_usage_bytes"]
+                ),
+                (&json!(1.5), &json!(4096))
+            );
+            let session = controller
+                .get(&format!("/api/v1/sessions/{id}"))
+                .await
+                .expect(200)
+                .json();
+            assert_eq!(session["expires_at"], initialized["expires_at"]);
+            assert_eq!(
+                (&session["language_title"], &session["script_size_bytes"]),
+                (&json!(title), &json!(4))
+            );
+        }
+    }
+    assert_eq!(runtime.counts.started(), 6);
+}
+
+#[tokio::test]
+async fn json_reaches_the_runtime_as_it_was_sent() {
+    let (redis, runtime) = (Redis::start().await, Runtime::start().await);
+    let controller = Controller::start(&redis, &runtime).await;
+    for params in [
+        json!(null),
+        json!([1, 2.5, -0.0]),
+        json!("\u{1F980}\u{0}\\\""),
+        json!({"a": {"b": [{}]}}),
+        json!(u64::MAX),
+    ] {
+        let id = controller.session("python-x", "echo").await;
+        let executed = controller
+            .execute(&id, params.clone())
+            .await
+            .expect(200)
+            .json();
+        assert_eq!(executed["result"]["params"], params);
+    }
+    let id = controller.session("python-x", "echo").await;
+    let executed = controller
+        .call("POST", &format!("/api/v1/execute/{id}"), &[JSON], b"{}")
+        .await
+        .expect(200);
+    assert_eq!(
+        executed.json()["result"]["params"],
+        json!({}),
+        "params are an empty object where there are none"
+    );
+}
+
+#[tokio::test]
+async fn a_session_expires() {
+    let (redis, runtime) = (Redis::start().await, Runtime::start().await);
+    let controller = Controller::start_with(
+        &redis.url(),
+        &runtime.url(),
+        &[("SESSION_EXPIRY_SECONDS", "1")],
+    )
+    .await;
+    let id = controller.session("rust-x", "echo").await;
+    controller.execute(&id, json!({})).await.expect(200);
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    assert_eq!(
+        controller.execute(&id, json!({})).await.expect(404).code(),
+        "NOT_FOUND"
+    );
+    assert_eq!(
+        controller
+            .get(&format!("/api/v1/sessions/{id}"))
+            .await
+            .expect(404)
+            .code(),
+        "NOT_FOUND"
+    );
+}
+
+#[tokio::test]
+async fn a_session_of_a_user_is_found_by_that_user_alone() {
+    let (redis, runtime) = (Redis::start().await, Runtime::start().await);
+    let controller = Controller::start(&redis, &runtime).await;
+    let headers = [JSON, ("language-title", "nodejs-x"), ("x-user-id", "alice")];
+    let body = br#"{"script_content": "echo"}"#;
+    let answer = controller
+        .call("POST", "/api/v1/initialize", &headers, body)
+        .await
+        .expect(200)
+        .json();
+    let id = answer["request_id"].as_str().unwrap();
+    for (user, status) in [(Some("alice"), 200), (Some("bob"), 404), (None, 404)] {
+        let mut headers = vec![JSON];
+        headers.extend(user.map(|user| ("x-user-id", user)));
+        controller
+            .call("POST", &format!("/api/v1/execute/{id}"), &headers, b"{}")
+            .await
+            .expect(status);
+        controller
+            .call("GET", &format!("/api/v1/sessions/{id}"), &headers[1..], b"")
+            .await
+            .expect(status);
+    }
+    assert_eq!(runtime.counts.started(), 1);
+    let shared = controller.session("nodejs-x", "echo").await;
+    controller
+        .call(
+            "POST",
+            &format!("/api/v1/execute/{shared}"),
+            &[JSON, ("x-user-id", "bob")],
+            b"{}",
+        )
+        .await
+        .expect(200);
+}
+
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
+#[tokio::test]
+async fn wrong_requests_are_refused_with_the_reason() {
+    let (redis, runtime) = (Redis::start().await, Runtime::start().await);
+    let limits = [("MAX_SCRIPT_SIZE", "100"), ("MAX_BODY_SIZE", "5000")];
+    let controller = Controller::start_with(&redis.url(), &runtime.url(), &limits).await;
+    let title = ("language-title", "nodejs-x");
+    let script = r#"{"script_content": "echo"}"#;
+    let long_script = json!({"script_content": "\u{e4}".repeat(51)}).to_string();
+    let escaped_script = format!(r#"{{"script_content": "{}"}}"#, r"\u00e4".repeat(50));
+    let long_body = json!({"script_content": "echo", "context": "x".repeat(5000)}).to_string();
+    let deep = |levels: usize| {
+        format!(
+            r#"{{"script_content": "echo", "context": {}{}}}"#,
+            "[".repeat(levels),
+            "]".repeat(levels)
+        )
+    };
+    let initialize = "/api/v1/initialize";
+    let cases: [(u16, Headers<'_>, &str, &str); 20] = [
+        (200, &[JSON, title], script, ""),
+        (
+            200,
+            &[("content-type", "application/json; charset=utf-8"), title],
+            script,
+            "",
+        ),
+        (400, &[JSON], script, "Language-Title is missing"),
+        (
+            400,
+            &[JSON, ("language-title", "ruby-x")],
+            script,
+            "nodejs, python, rust",
+        ),
+        (400, &[JSON, title, title], script, "more than once"),
+        (400, &[JSON, title, ("x-user-id", "")], script, "X-User-ID"),
+        (
+            400,
+            &[JSON, title, ("x-user-id", "a b")],
+            script,
+            "X-User-ID",
+        ),
+        (400, &[title], script, "Content-Type"),
+        (
+            400,
+            &[("content-type", "text/plain"), title],
+            script,
+            "Content-Type",
+        ),
+        (400, &[JSON, title], "", "must be a JSON object"),
+        (400, &[JSON, title], "[]", "must be a JSON object"),
+        (400, &[JSON, title], "{}", "missing field `script_content`"),
+        (
+            400,
+            &[JSON, title],
+            r#"{"script_content": 1}"#,
+            "must be a string",
+        ),
+        (
+            400,
+            &[JSON, title],
+            r#"{"script_content": "\ud800"}"#,
+            "must be a string",
+        ),
+        (
+            400,
+            &[JSON, title],
+            r#"{"script_content": " \n"}"#,
+            "is empty",
+        ),
+        (
+            400,
+            &[JSON, title],
+            r#"{"script_content": "x", "contxt": 1}"#,
+            "unknown field `contxt`",
+        ),
+        (
+            413,
+            &[JSON, title],
+            &long_script,
+            "has 102 bytes; at most 100",
+        ),
+        (200, &[JSON, title], &escaped_script, ""),
+        (413, &[JSON, title], &long_body, "larger than 5000 bytes"),
+        (400, &[JSON, title], &deep(101), "deeper than 100"),
+    ];
+    for (status, headers, body, reason) in cases {
+        let answer = controller
+            .call("POST", initialize, headers, body.as_bytes())
+            .await
+            .expect(status);
+        if status != 200 {
+            assert!(answer.message().contains(reason), "{reason}: {answer:?}");
+        }
+    }
+    controller
+        .call("POST", initialize, &[JSON, title], deep(100).as_bytes())
+        .await
+        .expect(200);
+    for path in [
+        "/api/v1/execute/1",
+        "/api/v1/execute/%ff",
+        "/api/v1/execute/%00",
+        "/api/v1/execute/{}",
+    ] {
+        let answer = controller
+            .call("POST", path, &[JSON], b"{}")
+            .await
+            .expect(400);
+        assert!(answer.message().contains("UUID"), "{answer:?}");
+    }
+    let unknown = format!("/api/v1/execute/{}", uuid::Uuid::new_v4());
+    controller
+        .call("POST", &unknown, &[JSON], b"{}")
+        .await
+        .expect(404);
+    controller
+        .call("POST", &unknown, &[JSON], br#"{"param": 1}"#)
+        .await
+        .expect(400);
+    assert_eq!(runtime.counts.started(), 0);
+}
+
+#[tokio::test]
+async fn other_paths_and_methods_answer_in_the_same_shape() {
+    let (redis, runtime) = (Redis::start().await, Runtime::start().await);
+    let controller = Controller::start(&redis, &runtime).await;
+    for path in [
+        "/",
+        "/api/v1",
+        "/api/v1/initialize/",
+        "/api/v1/execute/",
+        "/metrics",
+        "/api/v2/initialize",
+    ] {
+        assert_eq!(controller.get(path).await.expect(404).code(), "NOT_FOUND");
+    }
+    for (method, path, allowed) in [
+        ("GET", "/api/v1/initialize", "POST"),
+        ("DELETE", "/api/v1/sessions/x", "GET,HEAD"),
+        ("BREW", "/health", "GET,HEAD"),
+    ] {
+        let answer = controller.call(method, path, &[], b"").await.expect(405);
+        assert_eq!(answer.code(), "INVALID_REQUEST");
+        assert_eq!(answer.headers["allow"], allowed);
+    }
+    controller
+        .call("HEAD", "/health", &[], b"")
+        .await
+        .expect(200);
+}
+
+#[tokio::test]
+async fn a_body_too_large_is_answered_while_it_is_still_being_sent() {
+    let (redis, runtime) = (Redis::start().await, Runtime::start().await);
+    let controller = Controller::start(&redis, &runtime).await;
+    let body = vec![b' '; 6 << 20];
+    let answer = controller
+        .call(
+            "POST",
+            "/api/v1/initialize",
+            &[JSON, ("language-title", "rust-x")],
+            &body,
+        )
+        .await;
+    assert_eq!(answer.expect(413).code(), "PAYLOAD_TOO_LARGE");
+}
+
+#[tokio::test]
+async fn what_the_runtime_says_reaches_the_caller() {
+    let (redis, runtime) = (Redis::start().await, Runtime::start().await);
+    let controller =
+        Controller::start_with(&redis.url(), &runtime.url(), &[("MAX_RESULT_SIZE", "1000")]).await;
+    for (script, status, code, message) in [
+        (
+            "status 422 ReferenceError: x",
+            422,
+            "RUNTIME_ERROR",
+            "ReferenceError: x",
+        ),
+        ("status 504 after 30 s", 504, "TIMEOUT", "after 30 s"),
+        ("status 400 no", 400, "INVALID_REQUEST", "no"),
+        ("status 413 big", 413, "PAYLOAD_TOO_LARGE", "big"),
+        (
+            "status 503 queue is full",
+            503,
+            "UNAVAILABLE",
+            "queue is full",
+        ),
+        (
+            "status 500 secret",
+            500,
+            "INTERNAL_ERROR",
+            "the python runtime gave an answer that cannot be used",
+        ),
+        (
+            "raw secret",
+            500,
+            "INTERNAL_ERROR",
+            "the python runtime gave an answer that cannot be used",
+        ),
+        (
+            "large 2000",
+            422,
+            "RUNTIME_ERROR",
+            "the result is larger than 1000 bytes",
+        ),
+    ] {
+        let id = controller.session("python-x", script).await;
+        let answer = controller.execute(&id, json!({})).await.expect(status);
+        assert_eq!(
+            (answer.code().as_str(), answer.message().as_str()),
+            (code, message)
+        );
+        if status == 503 {
+            assert_eq!(answer.retry_after(), 7);
+        }
+    }
+    for outcome in ["script_error", "timeout", "rejected", "busy", "broken"] {
+        let series = format!(
+            "lambda_controller_runtime_calls_total{{language=\"python\",outcome=\"{outcome}\"}}"
+        );
+        assert!(controller.metric(&series).await > 0.0, "{series}");
+    }
+}
+
+#[tokio::test]
+async fn a_script_that_does_not_end_is_cut_after_the_runtimes_own_limit() {
+    let (redis, runtime) = (Redis::start().await, Runtime::start().await);
+    let controller = Controller::start_with(
+        &redis.url(),
+        &runtime.url(),
+        &[("RUNTIME_TIMEOUT_SECONDS", "1")],
+    )
+    .await;
+    let id = controller.session("nodejs-x", "sleep 60000").await;
+    let start = std::time::Instant::now();
+    let answer = controller.execute(&id, json!({})).await.expect(504);
+    assert_eq!(answer.code(), "TIMEOUT");
+    let elapsed = start.elapsed().as_secs_f64();
+    assert!((2.9..4.0).contains(&elapsed), "{elapsed}");
+}
+
+#[tokio::test]
+async fn the_trace_goes_on_to_the_runtime() {
+    let (redis, runtime) = (Redis::start().await, Runtime::start().await);
+    let controller = Controller::start(&redis, &runtime).await;
+    let id = controller.session("nodejs-x", "echo").await;
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let headers = [
+        JSON,
+        ("traceparent", parent),
+        ("tracestate", "a=b"),
+        ("x-user-id", "alice"),
+        ("cookie", "private"),
+    ];
+    controller
+        .call("POST", &format!("/api/v1/execute/{id}"), &headers, b"{}")
+        .await
+        .expect(200);
+    let sent = runtime.counts.last_headers.lock().unwrap().clone();
+    let sent_parent = sent["traceparent"].to_str().unwrap();
+    assert!(
+        sent_parent.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-")
+            && sent_parent.ends_with("-01")
+    );
+    assert_ne!(sent_parent, parent);
+    assert_eq!(sent["tracestate"], "a=b");
+    assert!(
+        !sent.contains_key("cookie"),
+        "nothing else of the caller's is passed on"
+    );
+}
+
+#[tokio::test]
+async fn probes_name_the_part_that_is_down() {
+    let (mut redis, runtime) = (Redis::start().await, Runtime::start().await);
+    let nobody = format!("http://127.0.0.1:{}", crate::support::free_port());
+    let controller = Controller::start_with(
+        &redis.url(),
+        &runtime.url(),
+        &[("RUST_RUNTIME_URL", &nobody)],
+    )
+    .await;
+    let status =
+        |ready: &Value, part: &str| ready["parts"][part]["status"].as_str().unwrap().to_owned();
+    let ready = controller.get("/ready").await.expect(200).json();
+    assert_eq!(
+        (status(&ready, "redis"), status(&ready, "rust-runtime")),
+        ("up".into(), "down".into())
+    );
+    assert_eq!(status(&ready, "python-runtime"), "up");
+    redis.kill();
+    let start = std::time::Instant::now();
+    let answer = controller.get("/ready").await.expect(503);
+    assert!(
+        start.elapsed().as_millis() < 1000,
+        "a probe gives up after a second"
+    );
+    assert!(
+        answer.message().starts_with("redis is down: "),
+        "{answer:?}"
+    );
+    controller.get("/health").await.expect(200);
+}
