@@ -234,7 +234,7 @@ class _Work:
                 self._add_diff(key, obj, None)
         why = ["revision %d is %s" % (history[0].number, history[0].status)]
         if not self.context.check_mode:
-            if release is not None and release.status in helm_release.PENDING:
+            if release is not None and release.status not in helm_release.SETTLED:
                 self._heal(release)
             self.helm.uninstall(self.name, self.namespace, self.spec["timeout_seconds"])
         return self._outcome("uninstalled", None, why)
@@ -256,7 +256,7 @@ class _Work:
         action = "installed" if release is None or stuck == "gone" else "upgraded" if why else "repaired"
         why = why or [*self._described(drift)]
         why += [
-            "%s %s" % (manifest.label_of(key), "is missing" if new else "differs") for key, (_, new) in crds.items()
+            "%s %s" % (manifest.label_of(key), "is missing" if new else "differs") for key, (dummy, new) in crds.items()
         ]
         if self.context.diff:
             self._show(rendered, release if stuck != "gone" else None, drift, crds)
@@ -264,11 +264,11 @@ class _Work:
             number = history[0].number + (action != "repaired") if history else 1
             return self._outcome(action, number, why, chart, drift)
 
-        self._apply_crds([obj for obj, _ in crds.values()])
+        self._apply_crds([obj for obj, dummy in crds.values()])
         if action == "repaired":
             self._repair(drift)
             return self._outcome(action, history[0].number, why, chart, drift)
-        if release is not None and release.status in helm_release.PENDING:
+        if release is not None and release.status not in helm_release.SETTLED:
             self._heal(release)
         if stuck == "uninstalling":
             self.helm.uninstall(self.name, self.namespace, spec["timeout_seconds"])
@@ -453,6 +453,8 @@ class _Work:
         return drift
 
     def _would_become(self, obj: Object) -> Object:
+        if self.cluster.namespaced(obj["apiVersion"], obj["kind"]):
+            obj = self._with_namespace(obj)
         return self.cluster.apply(obj, FIELD_MANAGER, dry_run=True)
 
     def _owned(self, obj: Object) -> Object:
@@ -508,7 +510,7 @@ class _Work:
         }
 
     def _repair(self, drift: _Drift) -> None:
-        objects = [*drift.missing.values(), *(obj for obj, _, _ in drift.changed.values())]
+        objects = [*drift.missing.values(), *(obj for obj, dummy, result in drift.changed.values())]
         # Namespaces, classes and roles before what stands in or on them.
         first = [obj for obj in objects if not self.cluster.namespaced(obj["apiVersion"], obj["kind"])]
         rest = [obj for obj in objects if obj not in first]
@@ -589,7 +591,7 @@ class _Work:
                 said = True
             time.sleep(1)
         current = helm_release.read(self.cluster, revision)
-        if current is None or current.status not in helm_release.PENDING:
+        if current is None or current.status in helm_release.SETTLED:
             return
         self.context.progress(
             "%s: revision %d was left %s by a process that has ended; going on from it"
@@ -627,7 +629,7 @@ class _Work:
         for key, obj in drift.missing.items():
             if key in before:
                 self._add_diff(key, None, obj)
-        for key, (_, live, result) in drift.changed.items():
+        for key, (_dummy, live, result) in drift.changed.items():
             self._add_diff(key, manifest.without_bookkeeping(live), manifest.without_bookkeeping(result), "live ")
 
     def _add_diff(self, key: manifest.Key, before: Object | None, after: Object | None, prefix: str = "") -> None:

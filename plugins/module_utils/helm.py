@@ -14,6 +14,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tarfile
 import tempfile
 from dataclasses import dataclass, field
 from typing import Any
@@ -321,8 +322,10 @@ class Helm:
         if re.match(r"v?\d+\.\d+\.\d+", version) and not version.startswith("v0."):
             arguments += ["--kube-version", version]
         arguments += ["--api-versions", ",".join(self.cluster.api_versions())]
-        # Only this mode lets a template's lookup() see the cluster, as it does in an upgrade. Nothing is written.
-        arguments.append("--dry-run=server")
+        if _looks_up(chart.path):
+            # Only this mode lets a template's lookup() see the cluster, as it does in an upgrade. Nothing is written,
+            # but Helm 4 also checks who owns what is there, and refuses CRDs of a crds folder that nobody owns.
+            arguments.append("--dry-run=server")
         if is_upgrade:
             arguments.append("--is-upgrade")
         try:
@@ -403,6 +406,34 @@ class Helm:
                 file,
             )
         return ["--post-renderer", "replicas"], {"HELM_PLUGINS": folder}
+
+
+_LOOKUP = re.compile(rb"\{\{[^}]*\blookup\s")
+
+
+def _looks_up(path: str) -> bool:
+    """Whether a template of the chart, or of a chart in it, calls lookup()."""
+    if os.path.isdir(path):
+        for folder, _dummy, names in os.walk(path, followlinks=True):
+            for name in names:
+                file = os.path.join(folder, name)
+                if name.endswith((".tgz", ".tar.gz")):
+                    if _looks_up(file):
+                        return True
+                elif "templates" in folder and os.path.isfile(file):
+                    with open(file, "rb") as template:
+                        if _LOOKUP.search(template.read()):
+                            return True
+        return False
+    try:
+        with tarfile.open(path) as archive:
+            return any(
+                _LOOKUP.search(archive.extractfile(member).read())
+                for member in archive
+                if member.isfile() and "/templates/" in member.name
+            )
+    except (OSError, tarfile.TarError):
+        return False
 
 
 def _write_program(path: str, text: str) -> None:

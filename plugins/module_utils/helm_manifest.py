@@ -37,7 +37,9 @@ if yaml is not None:
     _DUMPER_BASE = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
     class _Loader(_LOADER_BASE):  # type: ignore[misc,valid-type]
-        """sigs.k8s.io/yaml, which Helm and Kubernetes use, has neither dates nor base-60 numbers, but has 1e3."""
+        """sigs.k8s.io/yaml, which Helm and Kubernetes use, has neither dates nor base-60 numbers, but has 1e3 and the
+        booleans y and n.
+        """
 
         yaml_implicit_resolvers = {
             first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":bool", ":null", ":merge"))]
@@ -54,6 +56,13 @@ if yaml is not None:
         re.compile(r"^([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"),
         list("-+.0123456789"),
     )
+
+    _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^[yYnN]$"), list("yYnN"))
+
+    def _construct_bool(loader: Any, node: Any) -> bool:
+        return loader.construct_scalar(node).lower() in ("y", "yes", "on", "true")
+
+    _Loader.add_constructor("tag:yaml.org,2002:bool", _construct_bool)
 
     def _construct_int(loader: Any, node: Any) -> int:
         text = loader.construct_scalar(node).replace("_", "")
@@ -90,7 +99,20 @@ def to_yaml(obj: Any) -> str:
 
 def from_yaml(text: str) -> Any:
     """The value that Helm would read. Raises yaml.YAMLError."""
-    return yaml.load(text, Loader=_Loader)
+    return _with_text_keys(yaml.load(text, Loader=_Loader))
+
+
+def _with_text_keys(value: Any) -> Any:
+    """JSON, into which Helm turns its YAML, has only texts as keys: ``n:`` becomes ``"false":``."""
+    if isinstance(value, dict):
+        return {_key_text(name): _with_text_keys(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_with_text_keys(item) for item in value]
+    return value
+
+
+def _key_text(name: Any) -> str:
+    return str(name).lower() if isinstance(name, bool) else "null" if name is None else str(name)
 
 
 # --- documents --------------------------------------------------------------------------------------------------------

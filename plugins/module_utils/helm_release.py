@@ -25,7 +25,8 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.error
 Object = dict[str, Any]
 
 DEPLOYED = "deployed"
-PENDING = ("pending-install", "pending-upgrade", "pending-rollback")
+SETTLED = (DEPLOYED, "failed", "superseded", "uninstalled", "uninstalling")
+"""The states from which Helm goes on; any other (``pending-*``, ``unknown``) is one that it refuses to touch."""
 RUN_LABEL = "lambda-microservice.platform/run"
 """A label on the record that says which process made it, so that a later run knows whether it is still alive."""
 

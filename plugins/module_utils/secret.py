@@ -437,7 +437,7 @@ class _Change:
     current: Object | None = field(repr=False, default=None)
 
     def shown(self) -> Object:
-        return {"name": self.spec.name, "namespace": self.namespace, "action": self.action, "keys": self.keys}
+        return {"name": self.spec.name, "namespace": self.namespace, "action": self.action, "key_actions": self.keys}
 
     def difference(self) -> dict[str, str]:
         """A diff that shows which keys change and how, and no value."""

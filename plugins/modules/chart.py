@@ -30,7 +30,7 @@ description:
   - It does not wait for workloads to become ready. M(lambda_microservice.platform.rollout) does, for many releases at
     once, and says why one does not come.
 author:
-  - The lambda_microservice.platform team
+  - Lambda Microservice Platform team (@lambda-microservice-platform)
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
 requirements:

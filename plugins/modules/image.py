@@ -15,7 +15,7 @@ description:
     program are built beside it.
   - Needs C(docker), and C(cargo) for artefacts that are compiled.
 author:
-  - The lambda_microservice.platform team
+  - Lambda Microservice Platform team (@lambda-microservice-platform)
 options:
   images:
     description: The table.

@@ -21,7 +21,7 @@ description:
     the label C(applyset.kubernetes.io/part-of). Other tools that know ApplySets can list them.
   - A run that was interrupted leaves nothing that the next run does not finish.
 author:
-  - The lambda_microservice.platform team
+  - Lambda Microservice Platform team (@lambda-microservice-platform)
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
 options:

@@ -23,7 +23,7 @@ description:
   - The error names every workload that is not ready, with its pods, each container's last state and last log lines, and
     the events. Log lines are the containers' own text and can hold whatever they print; O(log_lines=0) leaves them out.
 author:
-  - The lambda_microservice.platform team
+  - Lambda Microservice Platform team (@lambda-microservice-platform)
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
 options:

@@ -20,7 +20,7 @@ description:
   - Certificates are renewed by a later run, random values never.
   - Keys that are not named are left alone, those that were named before among them. Deleting a key is left to people.
 author:
-  - The lambda_microservice.platform team
+  - Lambda Microservice Platform team (@lambda-microservice-platform)
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
 requirements:
@@ -197,7 +197,7 @@ secrets:
       description: V(created), V(updated), V(deleted) or V(unchanged).
       type: str
       returned: always
-    keys:
+    key_actions:
       description:
         - What became of each named key. V(unchanged), V(generated), V(set), V(rendered), V(issued), V(renewed) with the
           reason, V(copied) or V(copied over another value).

@@ -13,7 +13,7 @@ description:
   - Runs a command without a shell and prints each line as it comes, so that a build of many minutes shows what it is doing.
   - The task is changed if the command printed anything. A command that has nothing to do therefore prints nothing.
 author:
-  - The lambda_microservice.platform team
+  - Lambda Microservice Platform team (@lambda-microservice-platform)
 options:
   argv:
     description: The command and its arguments.
