@@ -1,6 +1,6 @@
 """Tests that need a Kubernetes cluster: pytest -m cluster tests/cluster. They fail without one and clean up afterwards.
 
-KUBECONFIG names the cluster, or the local one's kubeconfig is used. PLATFORM_TEST_IMAGE is an image with a shell that the
+KUBECONFIG names the cluster, or the local one is used. PLATFORM_TEST_IMAGE is an image with a shell that the
 nodes can pull; without it, one of the images that were built for the local cluster is used.
 """
 
