@@ -1,0 +1,209 @@
+# Copyright: Contributors to the lambda_microservice.platform project
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: verify
+short_description: Verify a running platform from outside and from inside
+version_added: 0.1.0
+description:
+  - Calls the edge as a client would, over new connections that trust nothing but the given authority, and looks at the
+    objects of the cluster. All checks are made side by side; the result is a table.
+  - Of the edge it checks the certificate, the versions of TLS, the redirect, an unknown path and language, that nothing
+    internal can be reached, and a script in each language that computes from random input and fails when asked to.
+  - Of the cluster it checks that the workloads have rolled out, over zones, with disruption budgets and working
+    autoscalers; who is master of Redis; that forbidden pods are refused (by dry runs); and that only the edge is
+    exposed.
+  - Whether the cluster's network enforces NetworkPolicies is tried from a running pod, inside the cluster. Where it
+    does not, that is a warning, as no change of the platform can mend it.
+  - A failed check says where it looked, what it found, what it expected and what to do. A check that has nothing to
+    stand on, because the edge or the API server does not answer, is not made.
+author:
+  - The lambda_microservice.platform team
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+options:
+  edge:
+    description: The edge, as callers see it.
+    type: dict
+    required: true
+    suboptions:
+      url: {description: 'Its address, C(https://HOST[:PORT]).', type: str, required: true}
+      plain_url:
+        description: The address that redirects to it, C(http://HOST[:PORT]). Without it the redirect is not checked.
+        type: str
+      ca_file:
+        description: The authority's certificate (PEM). Without it, the authorities that this machine trusts.
+        type: path
+      certificate_days: {description: Warn when the certificate ends in fewer days., type: int, default: 14}
+      internal_paths:
+        description: Paths that must be unknown at the edge.
+        type: list
+        elements: str
+        default: [/metrics, /ready, /stats, /config_dump, /server_info, /clusters]
+      namespace: {description: The namespace of its Service., type: str, default: ingress}
+      service: {description: The name of its Service., type: str, default: envoy}
+  languages:
+    description: The languages to run a script in.
+    type: list
+    elements: str
+    choices: [nodejs, python, rust]
+    default: [nodejs, python, rust]
+  namespaces:
+    description: The platform's namespaces.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name: {description: The name., type: str, required: true}
+      pod_security:
+        description: The Pod Security level that it must have, or a stricter one.
+        type: str
+        choices: [privileged, baseline, restricted]
+        default: restricted
+      labels: {description: 'Not checked; taken so that C(foundation_namespaces) fits.', type: dict}
+  workloads:
+    description: The platform's workloads.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      kind:
+        description: The kind.
+        type: str
+        choices: [Deployment, StatefulSet, DaemonSet]
+        default: Deployment
+      name: {description: The name., type: str, required: true}
+      namespace: {description: The namespace., type: str, required: true}
+      autoscaled: {description: Whether a HorizontalPodAutoscaler scales it., type: bool, default: false}
+  controller:
+    description: Whose replicas execute sessions.
+    type: dict
+    required: true
+    suboptions:
+      namespace: {description: The namespace., type: str, required: true}
+      app: {description: The pods' app.kubernetes.io/name., type: str, required: true}
+  redis:
+    description: Redis and its Sentinels. Without it they are not checked.
+    type: dict
+    suboptions:
+      namespace: {description: The namespace., type: str, required: true}
+      credentials:
+        description: A Secret there with username and password of a client of Redis and Sentinel.
+        type: str
+        default: redis-controller
+      servers: {description: The servers' app.kubernetes.io/name., type: str, default: redis}
+      server_count: {description: How many there are., type: int, default: 3}
+      port: {description: Their port., type: int, default: 6379}
+      sentinels: {description: The Sentinels' app.kubernetes.io/name., type: str, default: redis-sentinel}
+      sentinel_count: {description: How many there are., type: int, default: 3}
+      sentinel_port: {description: Their port., type: int, default: 26379}
+      quorum: {description: 'How many must agree, for the report.', type: int, default: 2}
+  network_probe:
+    description: Connections to try from inside. Without it, whether NetworkPolicies are enforced is not checked.
+    type: dict
+    suboptions:
+      source:
+        description: Whose pod to try from; its image needs bash and timeout.
+        type: dict
+        required: true
+        suboptions:
+          namespace: {description: The namespace., type: str, required: true}
+          app: {description: The pods' app.kubernetes.io/name., type: str, required: true}
+      allowed:
+        description: A Service that the policies let it reach.
+        type: dict
+        required: true
+        suboptions: &service
+          namespace: {description: The namespace., type: str, required: true}
+          name: {description: The Service's name., type: str, required: true}
+          port: {description: The port., type: int, required: true}
+      forbidden:
+        description: A Service that listens and that the policies do not let it reach.
+        type: dict
+        required: true
+        suboptions: *service
+  session_calls:
+    description: Over how many new connections one session is executed.
+    type: int
+    default: 12
+  wait_seconds:
+    description: How long to wait for what takes its time on a new cluster, such as the first metrics.
+    type: int
+    default: 90
+attributes:
+  check_mode:
+    description: It changes nothing. The sessions that it starts expire, as any client's do.
+    support: full
+  diff_mode:
+    description: It changes nothing.
+    support: none
+notes:
+  - Environment variables of proxies are not used for the edge.
+  - It needs the right to read the objects, to create pods (they are only offered), to run commands in pods and to read
+    the controller's logs and the Secret in O(redis.credentials).
+requirements:
+  - kubernetes >= 24.2
+"""
+
+EXAMPLES = r"""
+- name: Verify a platform with a certificate of a public authority
+  lambda_microservice.platform.verify:
+    edge:
+      url: https://lambda.example.com
+      plain_url: http://lambda.example.com
+    namespaces:
+      - {name: ingress}
+      - {name: controller}
+    workloads:
+      - {name: envoy, namespace: ingress}
+      - {name: controller, namespace: controller, autoscaled: true}
+    controller: {namespace: controller, app: controller}
+"""
+
+RETURN = r"""
+checks:
+  description: Each check.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    check: {description: The name., type: str, returned: always}
+    result: {description: 'V(ok), V(warning), V(FAILED) or V(not made).', type: str, returned: always}
+    detail: {description: What was seen., type: str, returned: always}
+    seconds: {description: How long it took., type: float, returned: always}
+table:
+  description: The same as lines of text. The action plugin shows them itself.
+  returned: success
+  type: list
+  elements: str
+failed_checks:
+  description: The names of the checks that failed; the message tells of each.
+  returned: failure
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify import ARGUMENT_SPEC, run
+
+
+def main():
+    """Run as an ordinary module, where the action plugin of the same name cannot run in process."""
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    try:
+        result = run(module.params, check_mode=module.check_mode, diff=module._diff)
+    except PlatformError as error:
+        module.fail_json(**error.result())
+    for warning in result.pop("warnings"):
+        module.warn(warning)
+    if result.get("failed"):
+        module.fail_json(**result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
