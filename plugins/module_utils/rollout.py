@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.clust
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.rollout_trouble import (
+    CREATE,
     DEADLINE,
     FIXES,
     GONE,
@@ -258,8 +260,10 @@ class Rollout:
             workload.replica_set = newest_replica_set(workload.live, replica_sets)
         workload.pods = selected(workload.live, pods, replica_sets)
         workload.troubles += workload_troubles(workload.live, events, workload.replica_set)
+        # How often a Job's container may fail is the Job's own backoffLimit.
+        max_restarts = sys.maxsize if workload.ref["kind"] == "Job" else self.max_restarts
         for pod in workload.pods:
-            workload.troubles += pod_troubles(pod, events, self.max_restarts, claims)
+            workload.troubles += pod_troubles(pod, events, max_restarts, claims)
 
     def _lists(self, api_version: str, kind: str, namespaces: set[str]) -> dict[str, list[Object]]:
         """The objects of a kind in these namespaces. What only explains may be unreadable: the wait goes on without."""
@@ -389,6 +393,9 @@ class Rollout:
         about = [obj for obj in (workload.live, workload.replica_set, *workload.pods) if obj is not None]
         told = "\n".join([workload.status.message, *(trouble.message for trouble in workload.troubles)])
         news = [event for obj in about for event in events_of(obj, events) if (event.get("message") or "") not in told]
+        if any(trouble.kind == CREATE for trouble in workload.troubles):
+            # Each try has its own pod's name in the text, and the newest is told already.
+            news = [event for event in news if event.get("reason") != "FailedCreate"]
         summary["events"] = event_lines(news, _EVENTS_SHOWN)
         if summary["events"]:
             lines.append("  events:")

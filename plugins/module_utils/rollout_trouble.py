@@ -179,10 +179,16 @@ def pod_troubles(pod: Object, events: list[Object], max_restarts: int, claims: I
         return [Trouble(STARTING, status["reason"], status.get("message", ""), pod=name)]
 
     troubles = []
+    policy = (pod.get("spec") or {}).get("restartPolicy", "Always")
     containers = [(container, True) for container in status.get("initContainerStatuses") or []]
     containers += [(container, False) for container in status.get("containerStatuses") or []]
     for container, is_init in containers:
-        trouble = _container_trouble(name, container, about, max_restarts)
+        restarted = policy == "Always" and not is_init
+        # A failed init container is tried again unless the pod is to end with it.
+        stays = restarted or (
+            policy != "Never" and (container.get("state") or {}).get("terminated", {}).get("exitCode")
+        )
+        trouble = _container_trouble(name, container, about, max_restarts, bool(stays))
         if trouble and is_init and trouble.reason in ("not ready", "not started"):
             trouble = replace(trouble, kind=STARTING, reason="init container is running", log="current")
         if trouble:
@@ -192,7 +198,10 @@ def pod_troubles(pod: Object, events: list[Object], max_restarts: int, claims: I
     return troubles
 
 
-def _container_trouble(pod: str, container: Object, about: list[Object], max_restarts: int) -> Trouble | None:
+def _container_trouble(
+    pod: str, container: Object, about: list[Object], max_restarts: int, stays: bool
+) -> Trouble | None:
+    """What is wrong with one container; ``stays`` says that it is restarted whenever it ends."""
     state, restarts = container.get("state") or {}, container.get("restartCount", 0)
     known = {"pod": pod, "container": container["name"], "restarts": restarts}
     waiting, terminated = state.get("waiting"), state.get("terminated")
@@ -208,9 +217,11 @@ def _container_trouble(pod: str, container: Object, about: list[Object], max_res
             return Trouble(kind, reason, f"restarted {restarts} times", **known, last_state=last, log="previous")
         return _starting(pod, container["name"], about, reason)
     if terminated:
-        if terminated.get("exitCode") == 0:
+        if terminated.get("exitCode") == 0 and not stays:
             return None
-        return Trouble(UNREADY, "ended", last, **known, log="current")
+        # Newer kubelets show the pause before a restart as this, older ones as CrashLoopBackOff.
+        kind = CRASH if stays and restarts >= max_restarts else UNREADY
+        return Trouble(kind, "ended", last, **known, last_state=last if restarts else "", log="current")
     if state.get("running") is not None and not container.get("ready", False) and container.get("started") is not None:
         probes = [event for event in about if event.get("reason") == "Unhealthy" and _names(event, container["name"])]
         message = probes[-1].get("message", "") if probes else ""

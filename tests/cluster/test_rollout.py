@@ -139,8 +139,9 @@ def test_a_crash_loop_shows_exit_code_and_log(workload, wait):
     )
     error, _seconds = failure(wait, entry, max_restarts=2)
     text = str(error)
-    assert "CrashLoopBackOff" in text
+    assert error.reason == "rollout_failed"
     assert "exit code 3" in text
+    assert "restarts: 2" in text
     assert "| starting" in text
     assert "| cannot open /etc/x" in text
 

@@ -332,6 +332,23 @@ def test_a_failed_job_ends_the_wait_at_once():
     assert world.log_requests == [("j-1", "main", False, 20)]
 
 
+def test_a_job_may_restart_its_container_as_often_as_its_backoff_limit_says():
+    def content(elapsed):
+        complete = [{"type": "Complete", "status": "True"}] if elapsed > 60 else []
+        job = {
+            "kind": "Job",
+            "metadata": {"name": "j", "uid": "j", "namespace": "ns"},
+            "spec": {"backoffLimit": 9},
+            "status": {"conditions": complete},
+        }
+        failing = pod(waiting("CrashLoopBackOff"), "j", restarts=5)
+        failing["metadata"]["ownerReferences"] = [{"uid": "j"}]
+        return [job, failing]
+
+    result = rollout(World(content), [{"kind": "Job", "name": "j", "namespace": "ns"}])
+    assert result["workloads"][0]["state"] == "ready"
+
+
 def test_check_mode_looks_once_and_never_fails():
     workloads = [{"kind": "Deployment", "name": name, "namespace": "ns"} for name in ("web", "later")]
     workloads.append(

@@ -116,6 +116,28 @@ def test_a_crash_loop_is_hopeless_after_the_given_restarts(restarts, kind):
 
 
 @pytest.mark.parametrize(
+    ("policy", "code", "restarts", "kind"),
+    [
+        ("Always", 3, 3, CRASH),
+        ("Always", 3, 2, UNREADY),
+        # A server that ends without an error is restarted like one that fails.
+        ("Always", 0, 3, CRASH),
+        ("Always", 0, 0, UNREADY),
+        ("OnFailure", 3, 3, CRASH),
+        ("OnFailure", 0, 3, None),
+        ("Never", 3, 0, UNREADY),
+        ("Never", 0, 0, None),
+    ],
+)
+def test_a_container_shown_as_ended_while_it_waits_for_its_restart(policy, code, restarts, kind):
+    # As Kubernetes 1.37 shows it; the versions before say waiting, CrashLoopBackOff.
+    ended = container(restarts=restarts, terminated={"exitCode": code, "reason": "Error" if code else "Completed"})
+    troubles = pod_troubles(pod(containers=[ended], restartPolicy=policy), [], 3)
+    assert [trouble.kind for trouble in troubles] == ([kind] if kind else [])
+    assert all(trouble.log == "current" and f"exit code {code}" in trouble.message for trouble in troubles)
+
+
+@pytest.mark.parametrize(
     ("terminated", "expected"),
     [
         ({"reason": "Error", "exitCode": 1}, "Error, exit code 1"),
