@@ -629,7 +629,7 @@ class _Work:
         for key, obj in drift.missing.items():
             if key in before:
                 self._add_diff(key, None, obj)
-        for key, (_dummy, live, result) in drift.changed.items():
+        for key, (dummy, live, result) in drift.changed.items():
             self._add_diff(key, manifest.without_bookkeeping(live), manifest.without_bookkeeping(result), "live ")
 
     def _add_diff(self, key: manifest.Key, before: Object | None, after: Object | None, prefix: str = "") -> None:

@@ -605,7 +605,8 @@ def _template_error(text: str, where: str, chart_path: str) -> PlatformError | N
             fix="correct the template's indentation or quoting, or the value that it prints there",
             reason="render",
         )
-    if "template: " in text:
+    # Helm 4 leaves the word "template:" out.
+    if "template: " in text or 'executing "' in text:
         places = list(_AT.finditer(text))
         # A failing helper is wrapped in the templates that include it: the last place is where it happened.
         place = "%s line %s" % (places[-1]["file"], places[-1]["line"]) if places else chart_path

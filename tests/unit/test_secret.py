@@ -1,0 +1,195 @@
+"""Secrets are made once, copied, rendered and renewed; no value leaves the module."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.lambda_microservice.platform.plugins.module_utils import secret
+from ansible_collections.lambda_microservice.platform.plugins.module_utils import secret_certificate as certificates
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+from cryptography import x509
+
+
+class FakeCluster:
+    """The API's part in it: Secrets by namespace and name, merge patches, creation."""
+
+    def __init__(self) -> None:
+        self.secrets: dict[tuple[str, str], dict] = {}
+
+    def get_many(self, refs: list[dict]) -> list[dict | None]:
+        return [copy.deepcopy(self.secrets.get((ref["namespace"], ref["name"]))) for ref in refs]
+
+    def create(self, obj: dict, field_manager: str) -> None:
+        place = (obj["metadata"]["namespace"], obj["metadata"]["name"])
+        assert place not in self.secrets
+        self.secrets[place] = copy.deepcopy(obj)
+
+    def patch(self, ref: dict, body: dict, field_manager: str) -> None:
+        found = self.secrets[ref["namespace"], ref["name"]]
+        found["data"].update(body["data"])
+        found["metadata"].setdefault("labels", {}).update(body["metadata"]["labels"])
+
+    def delete(self, ref: dict, uid: str | None = None) -> bool:
+        return self.secrets.pop((ref["namespace"], ref["name"]), None) is not None
+
+    def value(self, namespace: str, name: str, key: str) -> str:
+        return base64.b64decode(self.secrets[namespace, name]["data"][key]).decode()
+
+    def put(self, namespace: str, name: str, key: str, value: str) -> None:
+        self.secrets[namespace, name]["data"][key] = base64.b64encode(value.encode()).decode()
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+    fake = FakeCluster()
+    monkeypatch.setattr(secret, "Cluster", lambda params: fake)
+    return fake
+
+
+def run(*entries: dict, check: bool = False) -> dict:
+    validated = ArgumentSpecValidator(secret.ARGUMENT_SPEC).validate({"secrets": list(entries)})
+    assert not validated.error_messages, validated.error_messages
+    return secret.run(validated.validated_parameters, check_mode=check, diff=True)
+
+
+PASSWORD = {"name": "p", "namespaces": ["a", "b"], "random": {"password": {}}, "data": {"user": "app"}}
+
+
+def test_a_value_is_made_once_and_is_the_same_everywhere(cluster: FakeCluster) -> None:
+    assert run(PASSWORD)["changed"]
+    value = cluster.value("a", "p", "password")
+    assert len(value) == 32 and value == cluster.value("b", "p", "password")
+    assert not run(PASSWORD)["changed"]
+    assert cluster.value("a", "p", "password") == value
+
+
+def test_check_mode_writes_nothing(cluster: FakeCluster) -> None:
+    result = run(PASSWORD, check=True)
+    assert result["changed"] and cluster.secrets == {}
+
+
+def test_no_value_is_in_the_result_or_diff(cluster: FakeCluster) -> None:
+    entries = [
+        {**PASSWORD, "data": {"fixed": "a-fixed-password"}},
+        {"name": "ca", "namespaces": ["a"], "certificate": {"common_name": "ca", "is_ca": True}},
+    ]
+    text = json.dumps(run(*entries))
+    assert "a-fixed-password" not in text and "PRIVATE KEY" not in text
+    assert cluster.value("a", "p", "password") not in text
+
+
+def test_the_first_namespace_owns_the_value(cluster: FakeCluster) -> None:
+    run(PASSWORD)
+    value = cluster.value("a", "p", "password")
+    cluster.put("b", "p", "password", "drifted")
+    result = run(PASSWORD)
+    assert cluster.value("b", "p", "password") == value
+    assert result["secrets"][1]["key_actions"]["password"] == "copied over another value"
+
+
+def test_a_lost_first_copy_comes_back_from_the_second(cluster: FakeCluster) -> None:
+    run(PASSWORD)
+    value = cluster.value("a", "p", "password")
+    del cluster.secrets["a", "p"]
+    run(PASSWORD)
+    assert cluster.value("a", "p", "password") == value
+
+
+def test_keys_that_are_not_named_stay(cluster: FakeCluster) -> None:
+    run(PASSWORD)
+    cluster.put("a", "p", "theirs", "x")
+    run({**PASSWORD, "random": {"another": {"length": 20}}})
+    assert {"theirs", "password", "another"} <= set(cluster.secrets["a", "p"]["data"])
+
+
+def test_a_text_is_filled_in_and_follows_its_template(cluster: FakeCluster) -> None:
+    template = "user {value:p/user} on >{value:p/password} ~{x}* #{sha256:p/password}"
+    acl = {"name": "acl", "namespaces": ["a"], "render": {"users.acl": template}}
+    run(PASSWORD, acl)
+    value = cluster.value("a", "p", "password")
+    first = cluster.value("a", "acl", "users.acl")
+    assert first.startswith("user app on >%s ~{x}* #" % value) and len(first.rsplit("#", 1)[1]) == 64
+    assert not run(PASSWORD, acl)["changed"]
+    acl["render"] = {"users.acl": template + "\n"}
+    assert run(PASSWORD, acl)["changed"]
+    assert cluster.value("a", "acl", "users.acl") == first + "\n"
+
+
+@pytest.mark.parametrize(
+    ("entry", "named"),
+    [
+        ({"random": {"k": {"length": 4}}}, "easy to guess"),
+        ({"random": {"k": {"length": 40, "alphabet": "a"}}}, "easy to guess"),
+        ({"random": {"k": {}}, "data": {"k": "x"}}, "two sources"),
+        ({"render": {"k": "{value:other/key}"}}, "other/key"),
+        ({"render": {"k": "{password:p/k}"}}, "function is unknown"),
+        ({"data": {"k": ["list"]}}, "no text"),
+        ({"data": {"a/b": "x"}}, "key's name"),
+        ({"certificate": {"common_name": "x", "ip_addresses": ["300.1.1.1"]}}, "IP address"),
+    ],
+)
+def test_a_wrong_argument_is_named(cluster: FakeCluster, entry: dict, named: str) -> None:
+    with pytest.raises(PlatformError, match=named) as caught:
+        run({"name": "p", "namespaces": ["a"], **entry})
+    assert "secrets[0] (p)" in str(caught.value)
+    assert cluster.secrets == {}
+
+
+CA = {"name": "ca", "namespaces": ["a"], "certificate": {"common_name": "our CA", "is_ca": True, "valid_days": 3650}}
+LEAF = {
+    "name": "leaf",
+    "namespaces": ["a", "b"],
+    "certificate": {
+        "common_name": "l",
+        "dns_names": ["l", "*.l"],
+        "ip_addresses": ["127.0.0.1"],
+        "ca": {"secret": "ca"},
+    },
+}
+
+
+def test_a_leaf_is_signed_by_its_authority_and_kept(cluster: FakeCluster) -> None:
+    result = run(LEAF, CA)  # the order in the list does not matter
+    pem = cluster.value("b", "leaf", "tls.crt").encode()
+    authority = x509.load_pem_x509_certificate(result["ca_certificates"]["leaf"].encode())
+    x509.load_pem_x509_certificate(pem).verify_directly_issued_by(authority)
+    assert cluster.secrets["a", "leaf"]["type"] == "kubernetes.io/tls"
+    assert not run(CA, LEAF)["changed"]
+
+
+def test_changed_names_renew_a_certificate(cluster: FakeCluster) -> None:
+    run(CA, LEAF)
+    wanted = {**LEAF, "certificate": {**LEAF["certificate"], "dns_names": ["m"]}}
+    result = run(CA, wanted)
+    assert result["secrets"][1]["key_actions"]["tls.crt"] == "renewed (its names change)"
+    assert not run(CA, wanted)["changed"]
+
+
+@pytest.mark.parametrize(("life_left", "renewed"), [(0.34, False), (0.33, True)])
+def test_a_third_of_its_life_is_the_limit(life_left: float, renewed: bool) -> None:
+    wanted = certificates.Wanted("x", ("x",), valid_days=90)
+    pair = certificates.issue(wanted, None)
+    certificate = x509.load_pem_x509_certificate(pair.certificate)
+    life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    then = certificate.not_valid_after_utc - life * life_left
+    assert bool(certificates.why_renew(pair, wanted, None, then)) is renewed
+
+
+def test_a_renewed_authority_keeps_what_it_signed_valid() -> None:
+    wanted = certificates.Wanted("ca", is_ca=True, valid_days=10)
+    old = certificates.issue(wanted, None, now=datetime.now(UTC) - timedelta(days=9))
+    leaf = certificates.issue(certificates.Wanted("l", ("l",)), old)
+    new = certificates.issue(wanted, None, previous=old)
+    assert new.certificate != old.certificate
+    assert certificates.why_renew(leaf, certificates.Wanted("l", ("l",)), new) == ""
+
+
+def test_another_authority_makes_a_leaf_anew() -> None:
+    wanted = certificates.Wanted("l", ("l",))
+    one, other = (certificates.issue(certificates.Wanted("ca", is_ca=True), None) for dummy in range(2))
+    assert certificates.why_renew(certificates.issue(wanted, one), wanted, other) == "its authority changes"
