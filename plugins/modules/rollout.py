@@ -16,9 +16,8 @@ description:
   - While it waits, it prints a line when something changed, and every 10 seconds.
   - It ends early where waiting longer cannot help, each after a time that leaves room for what heals by itself. These
     are an image that cannot be pulled (20 s; at once if its name is malformed), a container that cannot be created,
-    such as for a missing Secret (20 s), a container that ended again after
-    O(max_restarts) restarts (5 s), pods whose
-    creation is refused by a quota, an admission policy or Pod Security (20 s), an exceeded progress deadline (20 s), a
+    such as for a missing Secret (20 s), a container that ended again after O(max_restarts) restarts (5 s), pods
+    whose creation is refused by a quota, an admission policy or Pod Security (20 s), an exceeded progress deadline (20 s), a
     failed Job (at once), a volume that cannot be mounted (60 s), a pod that no node can take (90 s, and not while an
     autoscaler adds one), and a workload that does not exist (30 s).
   - The error names every workload that is not ready, with its pods, each container's last state and last log lines, and
@@ -59,8 +58,9 @@ options:
     type: int
     default: 600
   max_restarts:
-    description: A container that ended again after this many restarts counts as hopeless. A Job has its
-    C(backoffLimit).
+    description:
+      - A container that ended again after this many restarts counts as hopeless.
+      - A Job's containers may fail as often as its C(backoffLimit) says.
     type: int
     default: 3
   log_lines:
