@@ -1,0 +1,1 @@
+"""Makes `tests.testinfra` a name of its own beside the installed package `testinfra`."""

@@ -1,0 +1,60 @@
+"""What holds in every container of the platform, whichever it is."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from .pods import containers, host_of, objects, seen_in
+
+pytestmark = pytest.mark.cluster
+
+
+def pytest_generate_tests(metafunc):
+    """One test for each container that runs now."""
+    if "place" in metafunc.fixturenames:
+        found = containers()
+        places = [(namespace, pod, container) for namespace, _app, pod, container in found]
+        metafunc.parametrize("place", places, ids=["/".join(place) for place in places])
+
+
+def test_all_parts_of_the_platform_are_looked_at():
+    apps = {app for _namespace, app, _pod, _container in containers()}
+    assert apps >= {
+        "envoy",
+        "controller",
+        "nodejs-runtime",
+        "python-runtime",
+        "rust-runtime",
+        "redis",
+        "redis-sentinel",
+        "redis-haproxy",
+    }
+
+
+def test_runs_as_a_user_without_rights(place):
+    seen = seen_in(*place)
+    assert seen["uid"] != ["0"]
+    assert seen["CapEff"] == ["0000000000000000"]
+    assert seen["CapBnd"] == ["0000000000000000"]
+    assert seen["NoNewPrivs"] == ["1"]
+    assert seen["Seccomp"] == ["2"], "no seccomp filter"
+
+
+def test_cannot_write_to_its_root_file_system(place):
+    assert seen_in(*place)["root"] == ["read-only"]
+
+
+def test_has_no_token_of_the_cluster(place):
+    assert seen_in(*place)["token"] == ["none"]
+
+
+def test_no_secret_is_in_a_process_list(place):
+    lists = host_of(*place).run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '").stdout
+    assert lists.strip(), "no process list"
+    for secret in objects("secrets"):
+        for key, value in (secret.get("data") or {}).items():
+            text = base64.b64decode(value).decode("utf-8", "replace")
+            if len(text) >= 16:
+                assert text not in lists, f"{secret['metadata']['name']}.{key} is in a process list"
