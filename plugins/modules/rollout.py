@@ -17,9 +17,9 @@ description:
   - It ends early where waiting longer cannot help, each after a time that leaves room for what heals by itself. These
     are an image that cannot be pulled (20 s; at once if its name is malformed), a container that cannot be created,
     such as for a missing Secret (20 s), a container that ended again after O(max_restarts) restarts (5 s), pods
-    whose creation is refused by a quota, an admission policy or Pod Security (20 s), an exceeded progress deadline (20 s), a
-    failed Job (at once), a volume that cannot be mounted (60 s), a pod that no node can take (90 s, and not while an
-    autoscaler adds one), and a workload that does not exist (30 s).
+    whose creation is refused by a quota, an admission policy or Pod Security (20 s), an exceeded progress deadline
+    (20 s), a failed Job (at once), a volume that cannot be mounted (60 s), a pod that no node can take (90 s, and not
+    while an autoscaler adds one), and a workload that does not exist (30 s).
   - The error names every workload that is not ready, with its pods, each container's last state and last log lines, and
     the events. Log lines are the containers' own text and can hold whatever they print; O(log_lines=0) leaves them out.
 author:
