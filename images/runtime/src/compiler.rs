@@ -14,7 +14,7 @@ use crate::language::Language;
 use crate::metrics::Metrics;
 use crate::process::Process;
 use crate::scratch::Scratch;
-use crate::watch;
+use crate::watch::{self, Breach};
 
 /// Follows the script in its file, so that the line numbers of messages are those of the script. The constant gives a
 /// message that names the type when `handle` has another one.
@@ -23,6 +23,8 @@ const EPILOGUE: &str = "
 const _: fn(::serde_json::Value, ::serde_json::Value) -> Result<::serde_json::Value, String> = handle;
 fn main() { ::lambda_worker::run(handle) }
 ";
+/// rustc's exit status when it panics.
+const CRASHED: i32 = 101;
 const MESSAGE_BYTES: usize = 4096;
 
 pub struct Compiler {
@@ -94,10 +96,12 @@ impl Compiler {
             // The log ends when the compiler and all that it has started are gone.
             () = log.read(&mut process.pipes.log, self.config.limits.output_bytes) => {}
             breach = watch::watch(pid, &folder, &limits, &mut peak) => {
-                return Err(Failure::new(
-                    FailureKind::Compile,
-                    format!("the script takes too much to compile: {breach:?} is over the limit"),
-                ));
+                let what = match breach {
+                    Breach::Memory => format!("memory to compile than {} MiB", limit.memory_bytes >> 20),
+                    Breach::Disk => format!("space to compile than {} MiB", limits.scratch_bytes >> 20),
+                    Breach::Threads => format!("threads to compile than {}", limits.threads),
+                };
+                return Err(Failure::new(FailureKind::Compile, format!("the script takes more {what}")));
             }
             () = sleep_until(deadline) => {
                 return Err(Failure::new(
@@ -114,6 +118,13 @@ impl Compiler {
             }
             Ok(Ok(status)) if status.code() == Some(i32::from(crate::sandbox::FAILED)) => {
                 Err(Failure::new(FailureKind::Internal, log.text()))
+            }
+            Ok(Ok(status)) if status.code() == Some(CRASHED) => {
+                tracing::error!(log = log.text(), "the compiler crashed");
+                Err(Failure::new(
+                    FailureKind::Compile,
+                    "the compiler crashed on this script",
+                ))
             }
             Ok(Ok(_)) => Err(Failure::new(FailureKind::Compile, message(&log.text()))),
             _ => Err(Failure::new(

@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::IntoRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -95,23 +95,22 @@ fn confine(spec: &Spec) -> Result<(), String> {
 /// Standard input is the job, standard output takes the frames: both move out of the way of what scripts read and print,
 /// which goes to standard error, the log. Nothing else is inherited.
 fn arrange_descriptors(profile: Profile) -> io::Result<()> {
+    // SAFETY: dup2 on plain numbers; nothing in this process owns descriptors yet.
     let duplicate = |from, to| match unsafe { libc::dup2(from, to) } {
-        // SAFETY: dup2 on plain numbers; nothing in this process owns descriptors yet.
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     };
-    let null = std::fs::File::open("/dev/null")?;
-    let mut first_unused = 3;
+    // The lowest that is free, 3; released here, since all from there on are replaced or closed below.
+    let null = std::fs::File::open("/dev/null")?.into_raw_fd();
+    let mut first_unused = JOB;
     if profile == Profile::Script {
-        // `null` is 3, the lowest that was free.
         duplicate(0, 10)?;
         duplicate(1, FRAMES)?;
-        duplicate(null.as_raw_fd(), 0)?;
+        duplicate(null, 0)?;
         duplicate(10, JOB)?;
         first_unused = FRAMES + 1;
-        std::mem::forget(null);
     } else {
-        duplicate(null.as_raw_fd(), 0)?;
+        duplicate(null, 0)?;
     }
     duplicate(2, 1)?;
     // SAFETY: closes descriptors that nothing here uses any more.
