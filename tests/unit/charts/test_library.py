@@ -166,12 +166,20 @@ def test_services_have_only_what_their_type_knows(chart: Path, render: Render) -
 
 def test_env_and_writable_paths(chart: Path, render: Render) -> None:
     values = {
-        "env": {"NUMBER": 5, "YES": True, "OWN": {"valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}},
+        "env": {
+            "NUMBER": 5,
+            "LARGE": 67108864,
+            "HALF": 0.5,
+            "YES": True,
+            "OWN": {"valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        },
         "writable": {"tmp": {"mountPath": "/tmp", "sizeLimit": "8Mi", "medium": "Memory"}},
     }
     pod = pod_of(render(chart, values).one("Deployment", "small"))
     env = {entry["name"]: entry for entry in pod["containers"][0]["env"]}
     assert (env["NUMBER"]["value"], env["YES"]["value"]) == ("5", "true")
+    # Not 6.7108864e+07, as Helm writes large numbers of its own accord.
+    assert (env["LARGE"]["value"], env["HALF"]["value"]) == ("67108864", "0.5")
     assert env["OWN"]["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
     assert pod["volumes"] == [{"name": "tmp", "emptyDir": {"sizeLimit": "8Mi", "medium": "Memory"}}]
 

@@ -38,7 +38,8 @@ resources:
 {{- if kindIs "map" $value }}
   {{- toYaml $value | nindent 2 }}
 {{- else }}
-  value: {{ $value | toString | quote }}
+  {{- /* Helm reads every number as a float, and a large one would be written as 1.048576e+06. */}}
+  value: {{ (and (kindIs "float64" $value) (eq (floor $value) $value)) | ternary (printf "%.0f" $value) (toString $value) | quote }}
 {{- end }}
 {{- end }}
 {{- end -}}
