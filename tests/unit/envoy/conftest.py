@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
-import os
 import shutil
 import signal
 import socket
@@ -89,7 +88,7 @@ class _Upstream(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer)
 
-    do_GET = do_POST = do_DELETE = do_HEAD = _answer  # noqa: N815
+    do_GET = do_POST = do_DELETE = do_HEAD = _answer
 
     def log_message(self, *arguments) -> None:
         pass
@@ -120,7 +119,7 @@ def serving():
 
 
 def certificate(folder: Path, name: str) -> None:
-    """A self-signed certificate for localhost with ``name`` as its subject, put in place as Kubernetes does it: by a link."""
+    """A self-signed certificate for localhost with the subject ``name``, put in place by a link, as Kubernetes does."""
     version = folder / f"..{name}"
     version.mkdir(parents=True)
     command = [
@@ -147,7 +146,7 @@ def certificate(folder: Path, name: str) -> None:
 def swap(folder: Path, target: str) -> None:
     """``..data`` is replaced in one step, as the kubelet does for ConfigMaps and Secrets."""
     (folder / "..data_tmp").symlink_to(target)
-    os.replace(folder / "..data_tmp", folder / "..data")
+    (folder / "..data_tmp").replace(folder / "..data")
 
 
 @dataclass
@@ -240,7 +239,7 @@ class Edge:
             ssl.create_default_context(cafile=str(self.root / "certificate" / "tls.crt")) if scheme == "https" else None
         )
         url = f"{scheme}://localhost:{self.ports[port]}{path}"
-        request = urllib.request.Request(url, data=body, headers=headers or {}, method=method)
+        request = urllib.request.Request(url, data=body, headers=headers or {}, method=method)  # noqa: S310
         handlers = [urllib.request.ProxyHandler({}), _NoRedirect()]
         if context:
             handlers.append(urllib.request.HTTPSHandler(context=context))

@@ -1,4 +1,4 @@
-"""The tables of routes and upstreams: what they become, and what is said of a wrong one. Envoy itself judges the results."""
+"""The tables of routes and upstreams: what they become, and what is said of a wrong one. Envoy judges the results."""
 
 from __future__ import annotations
 
@@ -126,6 +126,9 @@ def test_the_same_tables_give_the_same_files_and_a_version_of_their_content():
     assert first.files["envoy.yaml"] == other.files["envoy.yaml"]
 
 
+API = "ingress_routes[0] (api)"
+
+
 def route(**changes):
     """The good route with some fields changed; one that is None is left out."""
     return {key: value for key, value in {**ROUTES[0], **changes}.items() if value is not None}
@@ -149,37 +152,52 @@ NARROW_LATER = [matching(prefix="/api"), {**matching(path="/api/x"), "name": "se
         ([route(match=None)], "ingress_routes[0].match", "nothing", "a value"),
         ([route(upstream=None)], "ingress_routes[0].upstream", "nothing", "a value"),
         ([route(timeout=3)], "ingress_routes[0]", "the key timeout", "timeout_seconds"),
-        ([route(upstream="controler")], "ingress_routes[0] (api).upstream", '"controler"', "controller"),
-        ([route(upstream=[{"name": "controller", "weight": 0}])], "ingress_routes[0] (api).upstream", "0", "above 0"),
-        ([route(upstream=[{"name": "x", "weight": 1}])], "ingress_routes[0] (api).upstream[0].name", '"x"', "controller"),
-        ([route(upstream=[{"name": "controller"}])], "ingress_routes[0] (api).upstream[0].weight", "nothing", "a value"),
+        ([route(upstream="controler")], API + ".upstream", '"controler"', "controller"),
+        ([route(upstream=[{"name": "controller", "weight": 0}])], API + ".upstream", "0", "above 0"),
+        ([route(upstream=[{"name": "x", "weight": 1}])], API + ".upstream[0].name", '"x"', "controller"),
+        ([route(upstream=[{"name": "controller"}])], API + ".upstream[0].weight", "nothing", "a value"),
         ([route(timeout_seconds="35s")], "ingress_routes[0] (api).timeout_seconds", '"35s"', "a number of seconds"),
         ([route(timeout_seconds=0)], "ingress_routes[0] (api).timeout_seconds", "0", "0.001"),
         ([route(timeout_seconds=float("nan"))], "ingress_routes[0] (api).timeout_seconds", "NaN", "a number"),
         ([route(timeout_seconds=True)], "ingress_routes[0] (api).timeout_seconds", "true", "a number"),
         ([route(rewrite_prefix="x")], "ingress_routes[0] (api).rewrite_prefix", '"x"', "begins with /"),
         ([{**matching(path="/x"), "rewrite_prefix": "/y"}], "ingress_routes[0] (api).rewrite_prefix", '"/y"', "prefix"),
-        ([matching()], "ingress_routes[0] (api).match", "none of them", "exactly one of path, prefix, regex"),
-        ([matching(path="/a", prefix="/b")], "ingress_routes[0] (api).match", "path and prefix", "exactly one"),
-        ([matching(path="a")], "ingress_routes[0] (api).match.path", '"a"', "begins with /"),
-        ([matching(path="/a?b=c")], "ingress_routes[0] (api).match.path", '"/a?b=c"', "no query"),
-        ([matching(path="/a\nb")], "ingress_routes[0] (api).match.path", '"/a\\nb"', "a path"),
-        ([matching(prefix=7)], "ingress_routes[0] (api).match.prefix", "7", "begins with /"),
-        ([matching(regex="")], "ingress_routes[0] (api).match.regex", '""', "RE2"),
-        ([matching(prefix="/", methods="GET")], "ingress_routes[0] (api).match.methods", '"GET"', "a list"),
-        ([matching(prefix="/", methods=["get"])], "ingress_routes[0] (api).match.methods[0]", '"get"', "capitals"),
-        ([matching(prefix="/", methods=["PUT", "PUT"])], "ingress_routes[0] (api).match.methods", "PUT", "once"),
-        ([matching(prefix="/", language_title="a b")], "ingress_routes[0] (api).match.language_title", '"a b"', "nodejs-invoice"),
-        ([matching(prefix="/", language_title="nodejs-")], "ingress_routes[0] (api).match.language_title", "nodejs-", "title"),
-        ([matching(prefix="/", headers=[{"exact": "1"}])], "ingress_routes[0] (api).match.headers[0].name", "nothing", "a value"),
-        ([matching(prefix="/", headers=[{"name": "a b", "exact": "1"}])], "ingress_routes[0] (api).match.headers[0].name", "a b", "HTTP header"),
-        ([matching(prefix="/", headers=[{"name": "a"}])], "ingress_routes[0] (api).match.headers[0]", "none", "exactly one of"),
-        ([matching(prefix="/", headers=[{"name": "a", "present": "yes"}])], "ingress_routes[0] (api).match.headers[0].present", '"yes"', "true or false"),
-        ([matching(prefix="/", headers=[{"name": "a", "regex": "x", "ignore_case": True}])], "ingress_routes[0] (api).match.headers[0].ignore_case", "true", "(?i)"),
+        ([matching()], API + ".match", "none of them", "exactly one of path, prefix, regex"),
+        ([matching(path="/a", prefix="/b")], API + ".match", "path and prefix", "exactly one"),
+        ([matching(path="a")], API + ".match.path", '"a"', "begins with /"),
+        ([matching(path="/a?b=c")], API + ".match.path", '"/a?b=c"', "no query"),
+        ([matching(path="/a\nb")], API + ".match.path", '"/a\\nb"', "a path"),
+        ([matching(prefix=7)], API + ".match.prefix", "7", "begins with /"),
+        ([matching(regex="")], API + ".match.regex", '""', "RE2"),
+        ([matching(prefix="/", methods="GET")], API + ".match.methods", '"GET"', "a list"),
+        ([matching(prefix="/", methods=["get"])], API + ".match.methods[0]", '"get"', "capitals"),
+        ([matching(prefix="/", methods=["PUT", "PUT"])], API + ".match.methods", "PUT", "once"),
+        ([matching(prefix="/", language_title="a b")], API + ".match.language_title", '"a b"', "nodejs-invoice"),
+        ([matching(prefix="/", language_title="nodejs-")], API + ".match.language_title", "nodejs-", "title"),
+        ([matching(prefix="/", headers=[{"exact": "1"}])], API + ".match.headers[0].name", "nothing", "a value"),
+        (
+            [matching(prefix="/", headers=[{"name": "a b", "exact": "1"}])],
+            API + ".match.headers[0].name",
+            "a b",
+            "HTTP header",
+        ),
+        ([matching(prefix="/", headers=[{"name": "a"}])], API + ".match.headers[0]", "none", "exactly one of"),
+        (
+            [matching(prefix="/", headers=[{"name": "a", "present": "yes"}])],
+            API + ".match.headers[0].present",
+            '"yes"',
+            "true or false",
+        ),
+        (
+            [matching(prefix="/", headers=[{"name": "a", "regex": "x", "ignore_case": True}])],
+            API + ".match.headers[0].ignore_case",
+            "true",
+            "(?i)",
+        ),
         ([ROUTES[0], ROUTES[0]], "ingress_routes[1].name", '"api"', "ingress_routes[0]"),
         (NARROW_LATER, "ingress_routes[1] (second).match", "/api/x", "ingress_routes[0] (api)"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_route_is_named_with_what_was_found_and_expected(routes, where, found, expected):
     with pytest.raises(PlatformError) as caught:
         configure(routes, UPSTREAMS)
@@ -238,7 +256,7 @@ def test_quantities_of_memory(quantity, number):
 def test_the_filter_turns_a_mistake_into_one_error_that_says_all():
     with pytest.raises(AnsibleFilterError) as caught:
         envoy_configuration([route(upstream="controler")], UPSTREAMS)
-    for part in ("ingress_routes[0] (api).upstream", '"controler"', "controller", "ingress_upstreams"):
+    for part in (API + ".upstream", '"controler"', "controller", "ingress_upstreams"):
         assert part in str(caught.value)
     with pytest.raises(AnsibleFilterError, match="timout_seconds"):
         envoy_configuration(ROUTES, UPSTREAMS, timout_seconds=3)
@@ -254,7 +272,7 @@ def test_envoy_refuses_a_regular_expression_that_re2_does_not_know(judge):
     assert "invalid perl operator" in judge(configure([matching(regex="/(?=x).*")], UPSTREAMS))
 
 
-# ---- Any table that is accepted is one that Envoy takes ---------------------------------------------------------------
+# ---- Any table that is accepted is one that Envoy takes ------------------------------------------------------------
 
 names = st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,20}[a-z0-9])?", fullmatch=True).filter(lambda name: name != "admin")
 paths = st.text(string.ascii_letters + string.digits + "/-_.~%é", max_size=20).map(lambda text: "/" + text)
@@ -345,7 +363,7 @@ def tables(draw):
 
 
 def made_or_refused(table):
-    """The configuration, or None where the table was refused because a route cannot be reached; nothing else is refused."""
+    """The configuration, or None where a route cannot be reached; nothing else may be refused."""
     try:
         return configure(table[0], table[1], **table[2])
     except PlatformError as error:

@@ -1,0 +1,74 @@
+"""The chart controller: the design's numbers, the two Services, passwords as files."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import ROOT, Objects, Render, RenderError
+
+CHART = ROOT / "roles/controller/files/charts/controller"
+
+
+@pytest.fixture(scope="module")
+def objects(render: Render) -> Objects:
+    return render(CHART)
+
+
+def test_the_designs_numbers(objects: Objects) -> None:
+    scaler = objects.one("HorizontalPodAutoscaler", "controller")["spec"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 10)
+    aims = {
+        metric["resource"]["name"]: metric["resource"]["target"]["averageUtilization"] for metric in scaler["metrics"]
+    }
+    assert aims == {"cpu": 70, "memory": 80}
+    container = objects.one("Deployment", "controller")["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"]["requests"] == {"cpu": "2", "memory": "4Gi"}
+    assert container["resources"]["limits"] == {"memory": "4Gi"}
+
+
+def test_everybody_has_one_address_and_the_edge_has_every_pods(objects: Objects) -> None:
+    service, headless = (
+        objects.one("Service", "controller")["spec"],
+        objects.one("Service", "controller-headless")["spec"],
+    )
+    assert {port["name"]: port["port"] for port in service["ports"]} == {"http": 8080, "metrics": 9090}
+    assert "clusterIP" not in service
+    assert headless["clusterIP"] == "None"
+    assert [port["port"] for port in headless["ports"]] == [8080]
+    assert headless["selector"] == service["selector"]
+    # An address that is not ready would get requests.
+    assert not headless.get("publishNotReadyAddresses")
+
+
+def test_the_headless_service_can_be_left_out(render: Render) -> None:
+    names = [obj["metadata"]["name"] for obj in render(CHART, {"headless": {"enabled": False}}).of("Service")]
+    assert names == ["controller"]
+
+
+def test_passwords_are_files_of_the_group_and_not_environment(render: Render) -> None:
+    objects = render(CHART, {"env": {"REDIS_PASSWORD_FILE": "/run/credentials/redis/password", "PORT": 8080}})
+    pod = objects.one("Deployment", "controller")["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    assert container["volumeMounts"] == [{"name": "redis", "mountPath": "/run/credentials/redis", "readOnly": True}]
+    assert pod["volumes"] == [{"name": "redis", "secret": {"secretName": "redis-controller", "defaultMode": 0o440}}]
+    assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
+    assert not any("valueFrom" in entry for entry in container["env"])
+    assert {entry["name"]: entry["value"] for entry in container["env"]}["PORT"] == "8080"
+
+
+def test_readiness_follows_what_the_controller_needs_and_liveness_does_not(objects: Objects) -> None:
+    container = objects.one("Deployment", "controller")["spec"]["template"]["spec"]["containers"][0]
+    assert container["readinessProbe"]["httpGet"]["path"] == "/ready"
+    # A Redis that fails over must not restart every controller.
+    assert container["livenessProbe"]["httpGet"]["path"] == "/health"
+    assert container["startupProbe"]["httpGet"]["path"] == "/health"
+
+
+def test_a_pod_ends_after_its_requests(objects: Objects) -> None:
+    """5 s until nobody sends more, 35 s for the longest request."""
+    assert objects.one("Deployment", "controller")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > 5 + 35
+
+
+def test_a_credential_without_a_path_is_refused(render: Render) -> None:
+    with pytest.raises(RenderError, match="mountPath"):
+        render(CHART, {"credentials": {"postgresql": {"secret": "x"}}})
