@@ -47,7 +47,7 @@ class GroupKind(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> GroupKind:
         """The reverse of ``str``. A kind has no dots, a group may."""
-        kind, _, group = text.partition(".")
+        kind, dummy, group = text.partition(".")
         return cls(group, kind)
 
 

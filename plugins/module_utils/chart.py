@@ -204,6 +204,12 @@ class _Drift:
     def __bool__(self) -> bool:
         return bool(self.missing or self.changed)
 
+    def keep_only(self, keys: set[manifest.Key]) -> None:
+        """Forget the other objects."""
+        for part in (self.missing, self.changed, self.paths):
+            for key in [key for key in part if key not in keys]:
+                del part[key]
+
 
 class _Work:
     """What is done for one release."""
@@ -250,6 +256,9 @@ class _Work:
         why, stuck = self._reasons(chart, rendered, release)
         crds = self._crds_to_apply(rendered)
         drift = self._drift(rendered) if release is not None else _Drift()
+        if why and release is not None:
+            # What the chart itself changes differs from the live object too, and is no drift.
+            drift.keep_only(self._unchanged_in_chart(rendered, release))
         if not why and not drift and not crds:
             return self._outcome("unchanged", history[0].number, [], chart)
 
@@ -404,6 +413,10 @@ class _Work:
                     )
                     now[key] = before[key]
                     del changes[key]
+
+    def _unchanged_in_chart(self, rendered: _Rendered, release: Release) -> set[manifest.Key]:
+        stored = self._stored_objects(release)
+        return {key for key, obj in rendered.objects.items() if manifest.plain(stored.get(key)) == manifest.plain(obj)}
 
     # --- what the cluster says ---------------------------------------------------------------------------------------
 

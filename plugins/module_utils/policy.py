@@ -436,7 +436,7 @@ class Batch:
     def _served_version(self, kind: GroupKind) -> str | None:
         """Any version in which the cluster serves a kind that only the record names."""
         for known in self.cluster.api_versions():
-            api_version, _, name = known.rpartition("/")
+            api_version, dummy, name = known.rpartition("/")
             if name == kind.kind and api_version and api_version.rpartition("/")[0] == kind.group:
                 return api_version
         return None

@@ -97,7 +97,7 @@ def _owned(desired: Any, live: Any, fields: Object) -> bool:
 
 
 def _owned_element(desired: list[Any], live: list[Any], key: str, fields: Object) -> bool:
-    form, _, text = key.partition(":")
+    form, dummy, text = key.partition(":")
     try:
         wanted = json.loads(text)
     except ValueError:

@@ -160,7 +160,7 @@ def _job(workload: Object) -> Status:
 
 
 def _condition_status(workload: Object, condition: str) -> Status:
-    kind, _, wanted = condition.partition("=")
+    kind, dummy, wanted = condition.partition("=")
     wanted = wanted or "True"
     status = workload.get("status") or {}
     generation = workload["metadata"].get("generation", 0)

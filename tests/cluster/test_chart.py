@@ -1,0 +1,199 @@
+"""The module chart on a real cluster: what it installs, leaves alone, repairs, takes over and refuses.
+
+HELM names the helm program, if it is not the one under .local/bin or in PATH.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.lambda_microservice.platform.plugins.module_utils import chart, helm_release
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+
+pytestmark = pytest.mark.cluster
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TEMPLATE = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: w}
+spec:
+  replicas: {{ .Values.replicas }}
+  selector: {matchLabels: {x: w}}
+  template:
+    metadata: {labels: {x: w}}
+    spec:
+      containers:
+        - name: c
+          image: registry.invalid/none:1
+          env: [{name: E, value: ""}]
+          resources: {requests: {cpu: 0001m, memory: 1024Ki}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: w}
+spec: {selector: {x: w}, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: w}
+stringData: {k: {{ .Values.secret | quote }}}
+{{- if .Values.broken }}
+{{ .Values.nope.foo }}
+{{- end }}
+"""
+
+
+@pytest.fixture(scope="session")
+def helm_binary():
+    """The helm program."""
+    found = os.environ.get("HELM") or shutil.which(str(ROOT / ".local" / "bin" / "helm")) or shutil.which("helm")
+    assert found, "no helm: set HELM"
+    return found
+
+
+@pytest.fixture
+def bring(tmp_path, kubeconfig, helm_binary, namespace):
+    """Run the module on a small chart and give the release's entry, with the diff in it."""
+    folder = tmp_path / "w"
+    (folder / "templates").mkdir(parents=True)
+    (folder / "Chart.yaml").write_text("{apiVersion: v2, name: w, version: 0.1.0}\n")
+    (folder / "values.yaml").write_text("{replicas: 0, secret: first-secret-value}\n")
+    (folder / "values.schema.json").write_text(json.dumps({"properties": {"replicas": {"type": "integer"}}}))
+    (folder / "templates" / "all.yaml").write_text(TEMPLATE)
+
+    def run(values=None, check=False, auth=None, **spec):
+        spec = {"name": "w", "namespace": namespace, "chart": str(folder), "values": values or {}, **spec}
+        arguments = {"releases": [spec], "helm_binary": helm_binary, **(auth or {"kubeconfig": kubeconfig})}
+        validated = ArgumentSpecValidator(chart.ARGUMENT_SPEC).validate(arguments)
+        assert not validated.error_messages
+        result = chart.run(validated.validated_parameters, check_mode=check, diff=True)
+        if result.get("failed"):
+            raise PlatformError(result["what"], where=result["where"], found=result["found"], reason=result["reason"])
+        return {**result["releases"][0], "diff": result.get("diff", [])}
+
+    return run
+
+
+@pytest.fixture
+def live(cluster, namespace):
+    """Look at and change an object behind Helm's back."""
+
+    def patch(kind, body):
+        ref = {
+            "apiVersion": "apps/v1" if kind == "Deployment" else "v1",
+            "kind": kind,
+            "name": "w",
+            "namespace": namespace,
+        }
+        return cluster.patch(ref, body, "somebody") if body else cluster.get(ref)
+
+    return patch
+
+
+def test_check_mode_on_a_missing_namespace_changes_nothing(bring, cluster) -> None:
+    would = bring(check=True, namespace="test-chart-not-there")
+    assert would["action"] == "installed" and len(would["diff"]) == 3
+    assert cluster.get({"apiVersion": "v1", "kind": "Namespace", "name": "test-chart-not-there"}) is None
+
+
+def test_nothing_changes_the_second_time(bring) -> None:
+    assert bring()["action"] == "installed"
+    again = bring()
+    assert (again["action"], again["revision"], again["diff"]) == ("unchanged", 1, [])
+
+
+def test_a_scaled_deployment_and_a_deleted_service_are_repaired_without_a_revision(bring, live, cluster) -> None:
+    bring()
+    live("Deployment", {"spec": {"replicas": 1}})
+    cluster.delete({"apiVersion": "v1", "kind": "Service", **_name(live("Service", None))})
+    assert bring(check=True)["action"] == "repaired"
+    assert live("Deployment", None)["spec"]["replicas"] == 1
+    repaired = bring()
+    assert (repaired["action"], repaired["revision"]) == ("repaired", 1)
+    assert [label.split()[0] for label in repaired["missing"]] == ["Service"]
+    assert [paths for label, paths in repaired["drifted"].items()] == [["spec.replicas"]]
+    assert live("Deployment", None)["spec"]["replicas"] == 0 and live("Service", None)
+    assert bring()["action"] == "unchanged"
+
+
+def test_an_autoscaled_count_is_left_alone_by_comparison_and_upgrade(bring, live, cluster, namespace) -> None:
+    bring()
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "w"}
+    spec = {"scaleTargetRef": target, "minReplicas": 2, "maxReplicas": 3}
+    metadata = {"name": "w", "namespace": namespace}
+    hpa = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": metadata, "spec": spec}
+    cluster.apply(hpa, "test")
+    live("Deployment", {"spec": {"replicas": 2}})
+    assert bring()["action"] == "unchanged"
+    assert bring({"secret": "second-secret-value"})["action"] == "upgraded"
+    assert live("Deployment", None)["spec"]["replicas"] == 2
+    assert bring({"secret": "second-secret-value"})["action"] == "unchanged"
+
+
+def test_a_changed_secret_is_seen_and_not_shown(bring) -> None:
+    bring()
+    result = bring({"secret": "second-secret-value"}, check=True)
+    assert [entry["before"] != entry["after"] for entry in result["diff"]] == [True]
+    text = json.dumps(result)
+    assert "secret-value" not in text and "c2Vjb25k" not in text and "Zmlyc3" not in text
+
+
+@pytest.mark.parametrize("status", ["pending-install", "pending-upgrade", "failed", "superseded", "uninstalling"])
+def test_a_release_that_a_killed_run_left_is_finished(bring, cluster, namespace, status) -> None:
+    bring()
+    revision = helm_release.histories(cluster, namespace, ["w"])["w"][0]
+    release = helm_release.read(cluster, revision)
+    record = {**release.record, "info": {**release.record["info"], "status": status}}
+    # The process that the label names has ended, as after a kill.
+    run = "%s.999999999.1" % revision.run.split(".")[0]
+    labels = {"status": status, helm_release.RUN_LABEL: run}
+    body = {"metadata": {"labels": labels}, "data": {"release": helm_release.encode(record)}}
+    cluster.patch(revision.ref, body, "test")
+    assert bring()["changed"]
+    assert bring()["action"] == "unchanged"
+
+
+def test_absent_is_idempotent(bring, live) -> None:
+    bring()
+    assert bring(state="absent")["action"] == "uninstalled"
+    assert live("Deployment", None) is None
+    assert bring(state="absent")["action"] == "unchanged"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason", "named"),
+    [
+        ({"values": {"replicas": "x"}}, "values", "replicas"),
+        ({"values": {"broken": True}}, "render", r"all\.yaml line 27"),
+        ({"chart": "/nowhere"}, "chart_missing", "/nowhere"),
+        ({"namespace": "test-chart-not-there"}, "not_found", "test-chart-not-there"),
+        ({"auth": {"host": "https://127.0.0.1:1", "api_key": "x"}}, "unreachable", "127.0.0.1:1"),
+        ({"auth": {"kubeconfig": "/nowhere"}}, "credentials", "/nowhere"),
+    ],
+)
+def test_bad_input_is_one_clear_error(bring, arguments, reason, named) -> None:
+    with pytest.raises(PlatformError, match=named) as caught:
+        bring(**arguments)
+    assert caught.value.reason == reason
+
+
+def test_a_full_quota_is_named_and_a_rerun_finishes(bring, cluster, namespace) -> None:
+    metadata = {"name": "q", "namespace": namespace}
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": {"services": "0"}}}
+    cluster.apply(quota, "test")
+    with pytest.raises(PlatformError, match="ResourceQuota q is full"):
+        bring()
+    cluster.delete(quota)
+    assert bring()["changed"]
+    assert bring()["action"] == "unchanged"
+
+
+def _name(obj):
+    return {"name": obj["metadata"]["name"], "namespace": obj["metadata"]["namespace"]}
