@@ -10,7 +10,7 @@ module: stream
 short_description: Run a long command on the control node and show its output while it runs
 version_added: 0.1.0
 description:
-  - Runs a command without a shell and prints each line as it comes, so that a build of many minutes shows what it is doing.
+  - Runs a command without a shell and prints each line as it comes, so that a build of many minutes shows what it does.
   - The task is changed if the command printed anything. A command that has nothing to do therefore prints nothing.
 author:
   - Lambda Microservice Platform team (@lambda-microservice-platform)
