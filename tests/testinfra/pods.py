@@ -13,6 +13,9 @@ import testinfra
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACES = ("ingress", "openfaas", "openfaas-fn", "controller", "monitoring", "data-services")
 
+WITHOUT_SHELL = {"controller"}
+"""Apps whose image holds nothing but their program: nothing can be run in them, by nobody."""
+
 LOOK = r"""
 echo "uid $(id -u)"
 sed -n 's/^\(CapEff\|CapBnd\|NoNewPrivs\|Seccomp\):[[:space:]]*/\1 /p' /proc/1/status

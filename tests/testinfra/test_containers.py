@@ -6,16 +6,15 @@ import base64
 
 import pytest
 
-from .pods import containers, host_of, objects, seen_in
+from .pods import WITHOUT_SHELL, containers, host_of, objects, seen_in
 
 pytestmark = pytest.mark.cluster
 
 
 def pytest_generate_tests(metafunc):
-    """One test for each container that runs now."""
+    """One test for each container that runs now and has a shell to look with."""
     if "place" in metafunc.fixturenames:
-        found = containers()
-        places = [(namespace, pod, container) for namespace, _app, pod, container in found]
+        places = [(namespace, pod, name) for namespace, app, pod, name in containers() if app not in WITHOUT_SHELL]
         metafunc.parametrize("place", places, ids=["/".join(place) for place in places])
 
 
@@ -31,6 +30,30 @@ def test_all_parts_of_the_platform_are_looked_at():
         "redis-sentinel",
         "redis-haproxy",
     }
+
+
+@pytest.mark.parametrize("app", sorted(WITHOUT_SHELL))
+def test_nothing_can_be_run_where_there_is_no_shell(app):
+    places = [(namespace, pod, name) for namespace, found, pod, name in containers() if found == app]
+    assert places
+    for place in places:
+        ran = host_of(*place).run("true")
+        assert ran.rc != 0
+        assert "no such file" in ran.stderr
+
+
+def test_every_container_asks_for_no_rights():
+    for pod in objects("pods"):
+        spec = pod["spec"]
+        assert spec["automountServiceAccountToken"] is False
+        for container in spec["containers"] + spec.get("initContainers", []):
+            context = {**spec.get("securityContext", {}), **container["securityContext"]}
+            name = f"{pod['metadata']['name']}/{container['name']}"
+            assert context["readOnlyRootFilesystem"] is True, name
+            assert context["runAsNonRoot"] is True, name
+            assert context["allowPrivilegeEscalation"] is False, name
+            assert context["capabilities"] == {"drop": ["ALL"]}, name
+            assert context["seccompProfile"] == {"type": "RuntimeDefault"}, name
 
 
 def test_runs_as_a_user_without_rights(place):

@@ -29,7 +29,7 @@ def test_envoys_administration_listens_on_the_loopback_address_alone():
     assert open_ports[9901] == {"0100007F"}
 
 
-@pytest.mark.parametrize("app", ["controller", "nodejs-runtime", "python-runtime", "rust-runtime"])
+@pytest.mark.parametrize("app", ["nodejs-runtime", "python-runtime", "rust-runtime"])
 def test_a_service_listens_on_its_two_ports_alone(app):
     assert set(listeners(app)) == {8080, 9090}
 
