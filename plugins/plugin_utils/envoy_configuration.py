@@ -14,6 +14,7 @@ folder. The bootstrap itself holds what a table never changes: admin, metrics, o
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 import math
 import re
@@ -38,7 +39,7 @@ RESERVED_UPSTREAMS = (ADMIN_CLUSTER,)
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, token
 _METHOD = re.compile(r"[A-Z][A-Z-]{0,31}")
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\.?")
 _DOMAIN = re.compile(r"\*|(\*[.-])?[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?")
 _LANGUAGE_TITLE = re.compile(r"[A-Za-z0-9_.+-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -133,6 +134,14 @@ def _list(value: Any, where: str, of: str, empty: bool = False) -> list[Any]:
     if not isinstance(value, (list, tuple)) or (not value and not empty):
         _wrong(where, value, f"a list of {of}" + ("" if empty else ", at least one"))
     return list(value)
+
+
+def _is_ip_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def quantity_bytes(value: Any, where: str) -> int:
@@ -331,7 +340,9 @@ def _upstream(upstream: Any, where: str) -> dict[str, Any]:
     if name in RESERVED_UPSTREAMS:
         _wrong(f"{where}.name", name, "another name; this one is Envoy's own")
     where = f"{where} ({name})"
-    address = _text(checked["address"], f"{where}.address", "a host name or an IP address", _HOST)
+    address = _text(checked["address"], f"{where}.address", "a host name or an IP address")
+    if not (_HOST.fullmatch(address) or _is_ip_address(address)):
+        _wrong(f"{where}.address", address, "a host name or an IP address, without scheme, port and path")
     port = _number(checked["port"], f"{where}.port", 1, 65535, "a TCP port", whole=True)
 
     def number(key: str, default: int, low: float, high: float, unit: str, whole: bool = True) -> Any:
@@ -549,8 +560,8 @@ def _connection_manager(
             # The client's address is the peer's, or what that many proxies in front say; never what the client says.
             "use_remote_address": True,
             "xff_num_trusted_hops": limits.trusted_proxies,
-            # Every caller is external, one with a private address too (a load balancer's, a pod's): an internal one could
-            # set Envoy's own headers. An empty list would mean RFC 1918, so it holds an address that nobody has.
+            # Every caller is external, one with a private address too (a load balancer's, a pod's): an internal one
+            # could set Envoy's own headers. An empty list would mean RFC 1918; this address nobody has.
             "internal_address_config": {"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
             # The id in the answer and in the logs is ours: a client's own could be forged or collide.
             "generate_request_id": True,
@@ -828,9 +839,9 @@ def configure(
         max_heap_bytes=math.floor(quantity_bytes(memory_limit, "the memory limit of Envoy") * 0.8),
         trusted_proxies=_number(trusted_proxies, "ingress_trusted_proxies", 0, 16, "proxies", whole=True),
     )
-    address = _text(
-        listen_address, "ingress_listen_address", "an IP address", _HOST if ":" not in str(listen_address) else None
-    )
+    address = _text(listen_address, "ingress_listen_address", "an IP address")
+    if not _is_ip_address(address):
+        _wrong("ingress_listen_address", address, "an IP address")
     port = _number(https_port, "ingress_https_port", 1, 65535, "a TCP port", whole=True)
     names = [
         _text(domain, f"ingress_domains[{index}]", "a host name, *.SUFFIX or *", _DOMAIN)

@@ -379,7 +379,7 @@ def test_envoy_takes_whatever_the_filter_makes(judge, table):
         assert judge(made) == ""
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(table=tables())
 def test_nothing_is_lost_or_reordered(table):
     made = made_or_refused(table)
