@@ -102,11 +102,18 @@ process.on('beforeExit', () => {
   if (begun !== 0n) end('E', 'the script waits for something that cannot happen: its promise is never settled');
 });
 
+// Line numbers are those of the script: the head stands on the script's first line.
+const HEAD = '(async function (params, context, require) {';
+
 function compile(script) {
-  // A body by itself first: a script that closes the function and opens another would pass inside the wrapper.
+  const compiled = new vm.Script(`${HEAD}${script}\n})`, {
+    filename: FILE,
+    columnOffset: -HEAD.length,
+    importModuleDynamically: (name) => import(name),
+  });
+  // Once more as a body by itself: a script that closes the function and opens another passes in the form above.
   new AsyncFunction('params', 'context', 'require', script);
-  const source = `(async function (params, context, require) {${script}\n})`;
-  return new vm.Script(source, { filename: FILE, columnOffset: -44 }).runInThisContext();
+  return compiled.runInThisContext();
 }
 
 function run() {
@@ -116,16 +123,10 @@ function run() {
   try {
     work = compile(script);
   } catch (error) {
-    fail(syntax(error));
+    fail(error);
     return;
   }
   work(params, context, require).then(succeed, fail);
-}
-
-// The line of a syntax error stands only in the text above its stack, as "script.js:LINE".
-function syntax(error) {
-  if (/script\.js:\d+/.test(String(error.stack))) return error;
-  return error;
 }
 
 // What the first script would otherwise load and compile.

@@ -137,6 +137,8 @@ impl Language {
         let mut paths = self.paths(folder);
         paths.execute.push("/usr/bin".into());
         paths.read.push(config.worker.clone());
+        // A script's `include_str!` would show it; the compiler does without.
+        paths.read.retain(|path| path != Path::new("/proc/self"));
         let mut spec = self.spec(
             config,
             Profile::Compiler,

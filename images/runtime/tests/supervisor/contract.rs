@@ -1,0 +1,285 @@
+//! What a caller is promised.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::harness::{NODEJS, PYTHON, RUST, Supervisor, eventually, request};
+
+#[test]
+fn nodejs_scripts_are_bodies_of_an_async_function() {
+    let node = Supervisor::start(NODEJS, &[]);
+    assert_eq!(
+        node.result("return params.a + context.c", json!({"a": 2})),
+        5
+    );
+    assert_eq!(
+        node.result(
+            "return await new Promise(done => setTimeout(done, 5, [1, 'é']))",
+            json!({})
+        ),
+        json!([1, "é"])
+    );
+    assert_eq!(node.result("params.a += 1", json!({"a": 2})), json!(null));
+    assert_eq!(
+        node.result(
+            "console.log('noise'); return require('node:crypto').randomBytes(4).length",
+            json!({})
+        ),
+        4
+    );
+    assert_eq!(
+        node.failure("const x = 1;\nthrow new TypeError('no')"),
+        "TypeError: no (line 2)"
+    );
+    assert_eq!(
+        node.failure("return 1;\nlet x = = 2"),
+        "SyntaxError: Unexpected token '=' (line 2)"
+    );
+    assert!(
+        node.failure("}); (async function () {")
+            .starts_with("SyntaxError")
+    );
+    assert!(node.failure("throw undefined").contains("undefined"));
+    assert!(node.failure("process.exit(7)").contains("exit status 7"));
+    assert!(
+        node.failure(
+            "setTimeout(() => { throw new Error('late') }, 1); await new Promise(() => {})"
+        )
+        .contains("late")
+    );
+    assert!(
+        node.failure("await new Promise(() => {})")
+            .contains("never settled")
+    );
+}
+
+#[test]
+fn python_scripts_set_result_or_define_handle() {
+    let python = Supervisor::start(PYTHON, &[]);
+    assert_eq!(
+        python.result("result = params['a'] + context['c']", json!({"a": 2})),
+        5
+    );
+    assert_eq!(
+        python.result(
+            "def handle(params, context):\n  print('noise')\n  return [params, 'é']",
+            json!([1])
+        ),
+        json!([[1], "é"])
+    );
+    assert_eq!(
+        python.failure("def handle(params, context):\n  return params['x']"),
+        "KeyError: 'x' (line 2)"
+    );
+    assert_eq!(
+        python.failure("x = 1\nresult = = 1"),
+        "SyntaxError: invalid syntax (line 2)"
+    );
+    assert!(
+        python
+            .failure("x = 1")
+            .contains("neither sets result nor defines handle")
+    );
+    assert!(
+        python
+            .failure("import sys\nsys.exit(3)")
+            .contains("sys.exit(3)")
+    );
+    assert!(
+        python
+            .failure("async def handle(params, context): pass")
+            .contains("coroutine")
+    );
+}
+
+#[test]
+fn rust_scripts_are_compiled_once() {
+    let rust = Supervisor::start(RUST, &[]);
+    let script = "fn handle(params: Value, context: Value) -> Result<Value, String> {
+        let list: Vec<i64> = serde_json::from_value(params[\"a\"].clone()).map_err(|e| e.to_string())?;
+        Ok(json!({\"sum\": list.iter().sum::<i64>(), \"c\": context[\"c\"]}))
+    }";
+    let first = std::thread::scope(|scope| {
+        let both = [(); 3].map(|()| scope.spawn(|| rust.result(script, json!({"a": [1, 2]}))));
+        both.map(|one| one.join().unwrap())
+    });
+    assert!(
+        first
+            .iter()
+            .all(|result| *result == json!({"sum": 3, "c": 3})),
+        "{first:?}"
+    );
+    let begun = Instant::now();
+    assert_eq!(rust.result(script, json!({"a": [5]}))["sum"], 5);
+    assert!(
+        begun.elapsed() < Duration::from_millis(500),
+        "{:?} for a compiled script",
+        begun.elapsed()
+    );
+    // One for the check at start and one for this script.
+    assert_eq!(
+        rust.metric("lambda_runtime_compile_duration_seconds_count"),
+        2.0
+    );
+
+    assert_eq!(
+        rust.failure(
+            "fn handle(_: Value, _: Value) -> Result<Value, String> { Err(\"no\".into()) }"
+        ),
+        "no"
+    );
+    let message = rust.failure(
+        "fn handle(_: Value, _: Value) -> Result<Value, String> {\n  panic!(\"at {}\", 2)\n}",
+    );
+    assert_eq!(message, "panicked: at 2 (line 2)");
+    let message =
+        rust.failure("fn handle(_: Value, _: Value) -> Result<Value, String> {\n  Ok(x)\n}");
+    assert!(message.contains("script.rs:2:6: error[E0425]"), "{message}");
+}
+
+#[test]
+fn every_answer_has_the_form_of_the_contract() {
+    let python = Supervisor::start(
+        PYTHON,
+        &[("MAX_BODY_BYTES", "100000"), ("MAX_SCRIPT_SIZE", "1000")],
+    );
+    let answer =
+        python.execute("import time\ntime.sleep(0.05)\nresult = bytearray(20_000_000) and 1");
+    let body = answer.json();
+    assert_eq!(answer.status, 200);
+    assert!(
+        (50.0..1000.0).contains(&body["execution_time_ms"].as_f64().unwrap()),
+        "{body}"
+    );
+    assert!(
+        (25_000_000..100_000_000).contains(&body["memory_usage_bytes"].as_u64().unwrap()),
+        "{body}"
+    );
+
+    let code = |method, path, headers: &[(&str, &str)], body: &[u8]| {
+        let (status, code, message) = request(&python.api, method, path, headers, body).error();
+        assert!(!message.is_empty());
+        (status, code)
+    };
+    let expect = |status, code: &str| (status, code.to_owned());
+    assert_eq!(
+        code("POST", "/execute", &[], b"{"),
+        expect(400, "INVALID_REQUEST")
+    );
+    assert_eq!(
+        code("POST", "/execute", &[], b"{\"request_id\":\"\xff\"}"),
+        expect(400, "INVALID_REQUEST")
+    );
+    assert_eq!(
+        code("POST", "/execute", &[], &vec![b' '; 200_000]),
+        expect(413, "PAYLOAD_TOO_LARGE")
+    );
+    let long = json!({"request_id": "r", "script_content": "#".repeat(2000)}).to_string();
+    assert_eq!(
+        code("POST", "/execute", &[], long.as_bytes()),
+        expect(413, "PAYLOAD_TOO_LARGE")
+    );
+    for header in ["0", "-1", "31", "soon", "nan", "1e400"] {
+        let request = code("POST", "/execute", &[("X-Timeout-Seconds", header)], b"{}");
+        assert_eq!(request, expect(400, "INVALID_REQUEST"), "{header}");
+    }
+    assert_eq!(code("GET", "/nowhere", &[], b""), expect(404, "NOT_FOUND"));
+    assert_eq!(code("GET", "/execute", &[], b"").0, 405);
+
+    let health = request(&python.api, "GET", "/health", &[], b"");
+    let body = health.json();
+    assert_eq!(
+        (health.status, &body["status"], &body["language"]),
+        (200, &json!("ok"), &json!("python"))
+    );
+    assert_eq!(body["isolation"]["seccomp"], true);
+    assert!(
+        body["version"].as_str().unwrap().starts_with("3."),
+        "{body}"
+    );
+}
+
+#[test]
+fn a_time_limit_ends_the_script() {
+    let node = Supervisor::start(NODEJS, &[]);
+    let begun = Instant::now();
+    let answer = node.execute_with("while (true);", json!({}), &[("X-Timeout-Seconds", "0.3")]);
+    assert_eq!(
+        (answer.error().0, answer.error().1.as_str()),
+        (504, "TIMEOUT")
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(
+        node.metric("lambda_runtime_failures_total{language=\"nodejs\",kind=\"timeout\"}"),
+        1.0
+    );
+}
+
+#[test]
+fn processor_time_is_limited_too() {
+    let python = Supervisor::start(PYTHON, &[("CPU_LIMIT_SECONDS", "1")]);
+    let (status, code, message) = python.execute("while True: pass").error();
+    assert_eq!((status, code.as_str()), (504, "TIMEOUT"));
+    assert!(message.contains("processor time"), "{message}");
+}
+
+#[test]
+fn a_client_that_goes_away_ends_its_script() {
+    let python = Supervisor::start(PYTHON, &[("WARM_PROCESSES", "0")]);
+    eventually(
+        "the check's process is gone",
+        Duration::from_secs(2),
+        || python.children().is_empty(),
+    );
+    let body =
+        json!({"request_id": "r", "script_content": "import time\ntime.sleep(20)"}).to_string();
+    let mut client = TcpStream::connect(&python.api).unwrap();
+    write!(
+        client,
+        "POST /execute HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    eventually("the script runs", Duration::from_secs(5), || {
+        python.metric("lambda_runtime_running{") == 1.0
+    });
+    drop(client);
+    eventually("the script is ended", Duration::from_secs(2), || {
+        python.children().is_empty()
+    });
+    eventually("its folder is wiped", Duration::from_secs(2), || {
+        std::fs::read_dir(python.scratch.join("executions"))
+            .unwrap()
+            .count()
+            == 0
+    });
+    assert_eq!(
+        python.metric("lambda_runtime_executions_total{language=\"python\",outcome=\"cancelled\"}"),
+        1.0
+    );
+    assert_eq!(python.metric("lambda_runtime_running{"), 0.0);
+}
+
+#[test]
+fn sigterm_lets_requests_in_flight_finish() {
+    let python = Supervisor::start(PYTHON, &[]);
+    let api = python.api.clone();
+    let running = std::thread::spawn({
+        let body =
+            json!({"request_id": "r", "script_content": "import time\ntime.sleep(1)\nresult = 1"})
+                .to_string();
+        move || request(&api, "POST", "/execute", &[], body.as_bytes())
+    });
+    eventually("the script runs", Duration::from_secs(5), || {
+        python.metric("lambda_runtime_running{") == 1.0
+    });
+    assert_eq!(python.stop(), Some(0));
+    assert_eq!(running.join().unwrap().status, 200);
+}

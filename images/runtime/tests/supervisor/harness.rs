@@ -1,0 +1,281 @@
+//! Starts a supervisor on ports of its own and talks HTTP to it.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{LazyLock, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+pub const NODEJS: &str = "nodejs";
+pub const PYTHON: &str = "python";
+pub const RUST: &str = "rust";
+
+pub struct Supervisor {
+    process: Child,
+    pub api: String,
+    pub metrics: String,
+    _scratch: tempfile::TempDir,
+    pub scratch: PathBuf,
+}
+
+pub struct Answer {
+    pub status: u16,
+    pub headers: HashMap<String, String>,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    /// `(status, code, message)` of an error.
+    pub fn error(&self) -> (u16, String, String) {
+        let text = |name| {
+            self.json()["error"][name]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        (self.status, text("code"), text("message"))
+    }
+}
+
+impl Supervisor {
+    /// A supervisor that is ready. `settings` override the tests' own.
+    pub fn start(language: &str, settings: &[(&str, &str)]) -> Self {
+        let images = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let worker = match language {
+            NODEJS => images.join("runtime-nodejs/worker.js"),
+            PYTHON => images.join("runtime-python/worker.py"),
+            _ => LIBRARIES.clone(),
+        };
+        let temporary = tempfile::tempdir().unwrap();
+        let scratch = temporary.path().join("lambda");
+        let mut process = Command::new(env!("CARGO_BIN_EXE_lambda-runtime"))
+            .envs([
+                ("HOST", "127.0.0.1"),
+                ("PORT", "0"),
+                ("METRICS_PORT", "0"),
+                ("DRAIN_SECONDS", "0"),
+            ])
+            .env("RUNTIME_LANGUAGE", language)
+            .env("WORKER", worker)
+            .env("SCRATCH_DIR", &scratch)
+            .envs(settings.iter().copied())
+            .env("SECRET_OF_THE_SUPERVISOR", "hunter2")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(process.stdout.take().unwrap()).lines();
+        let (mut api, mut metrics) = (String::new(), String::new());
+        for line in log.by_ref() {
+            let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            assert_ne!(line["level"], "ERROR", "{line}");
+            match line["message"].as_str() {
+                Some("listening") => {
+                    api = line["api"].as_str().unwrap().to_owned();
+                    metrics = line["metrics"].as_str().unwrap().to_owned();
+                }
+                Some("ready") => break,
+                _ => {}
+            }
+        }
+        assert!(
+            !api.is_empty(),
+            "the supervisor of {language} did not start: is its interpreter installed?"
+        );
+        // Read on, so that the supervisor never waits for a full pipe.
+        std::thread::spawn(move || log.for_each(drop));
+        Self {
+            process,
+            api,
+            metrics,
+            _scratch: temporary,
+            scratch,
+        }
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.process.id() as i32
+    }
+
+    pub fn execute(&self, script: &str) -> Answer {
+        self.execute_with(script, json!({}), &[])
+    }
+
+    pub fn execute_with(&self, script: &str, params: Value, headers: &[(&str, &str)]) -> Answer {
+        let body = json!({"request_id": "test", "params": params, "context": {"c": 3}, "script_content": script});
+        request(
+            &self.api,
+            "POST",
+            "/execute",
+            headers,
+            body.to_string().as_bytes(),
+        )
+    }
+
+    /// The result of a script that must succeed.
+    pub fn result(&self, script: &str, params: Value) -> Value {
+        let answer = self.execute_with(script, params, &[]);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()["result"].clone()
+    }
+
+    /// The message of a script that must fail with 422.
+    pub fn failure(&self, script: &str) -> String {
+        let (status, code, message) = self.execute(script).error();
+        assert_eq!((status, code.as_str()), (422, "RUNTIME_ERROR"), "{message}");
+        message
+    }
+
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = request(&self.metrics, "GET", "/metrics", &[], b"").body;
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+
+    /// Sends SIGTERM and gives the exit status.
+    pub fn stop(mut self) -> Option<i32> {
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(self.pid()),
+            nix::sys::signal::Signal::SIGTERM,
+        )
+        .unwrap();
+        self.process.wait().unwrap().code()
+    }
+
+    /// Processes that run scripts, or wait for one.
+    pub fn children(&self) -> Vec<i32> {
+        let children =
+            std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid())).unwrap();
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid()))
+            .unwrap()
+            .flatten();
+        let all = threads
+            .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+        let all = all.fold(children, |all, more| all + " " + &more);
+        let mut pids: Vec<i32> = all
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+            .collect();
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// One request over a connection of its own.
+pub fn request(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n");
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    head += &format!("content-length: {}\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).unwrap();
+    // A body that is refused by its length may be cut off while it is sent.
+    let _ = stream.write_all(body);
+    let mut text = String::new();
+    let _ = stream.read_to_string(&mut text);
+    let (head, body) = text
+        .split_once("\r\n\r\n")
+        .unwrap_or_else(|| panic!("no answer from {path}: {text:?}"));
+    let mut lines = head.lines();
+    let status = lines
+        .next()
+        .unwrap()
+        .split(' ')
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
+    let headers = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_lowercase(), value.to_owned()));
+    Answer {
+        status,
+        headers: headers.collect(),
+        body: body.to_owned(),
+    }
+}
+
+/// Waits until `done`, for at most `limit`.
+pub fn eventually(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + limit;
+    while !done() {
+        assert!(
+            Instant::now() < end,
+            "not within {} s: {what}",
+            limit.as_secs()
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// serde_json and the Rust worker, compiled by this machine's cargo as the image's build does with Debian's.
+static LIBRARIES: LazyLock<PathBuf> = LazyLock::new(|| {
+    static ONCE: Mutex<()> = Mutex::new(());
+    let _once = ONCE.lock().unwrap();
+    let worker = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .join("runtime-rust/worker");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("worker");
+    let libraries = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libraries");
+    let built = Command::new("cargo")
+        .args(["build", "--release", "--quiet", "--target-dir"])
+        .arg(&target)
+        .current_dir(worker)
+        .status()
+        .expect("cargo runs the tests, so it is there");
+    assert!(built.success(), "the Rust worker was not built");
+    let _ = std::fs::remove_dir_all(&libraries);
+    std::fs::create_dir_all(&libraries).unwrap();
+    let triple = std::fs::read_dir(&target)
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path().join("release/deps"));
+    let deps = triple
+        .chain([target.join("release/deps")])
+        .find(|path| path.is_dir())
+        .expect("a folder of libraries");
+    for file in std::fs::read_dir(deps)
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path())
+    {
+        let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+        if name.ends_with(".rlib") || name.ends_with(".rmeta") {
+            std::fs::copy(&file, libraries.join(&name)).unwrap();
+            for library in ["libserde_json", "liblambda_worker"] {
+                if name.starts_with(&format!("{library}-")) && name.ends_with(".rlib") {
+                    std::fs::copy(&file, libraries.join(format!("{library}.rlib"))).unwrap();
+                }
+            }
+        }
+    }
+    libraries
+});
