@@ -364,7 +364,7 @@ def _upstream(upstream: Any, where: str) -> dict[str, Any]:
         "connect_timeout": _duration(number("connect_timeout_seconds", 1, 0.001, 60, "seconds", whole=False)),
         # Scripts differ in length by orders of magnitude; round robin would queue behind the long ones.
         "lb_policy": "LEAST_REQUEST",
-        # Where fewer than half are healthy, all are asked: what they have in common (Redis, say) is what fails, and they
+        # Where fewer than half are healthy, all are asked: what they have in common (Redis, say) fails, and they
         # know better than the edge how long to wait and what to answer. A refused connection is tried elsewhere.
         "common_lb_config": {"healthy_panic_threshold": {"value": 50}},
         "circuit_breakers": {

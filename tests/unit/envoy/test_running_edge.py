@@ -136,7 +136,7 @@ def test_a_request_that_was_sent_is_never_sent_again(started):
 
 
 def test_where_nobody_is_ready_the_upstream_answers_for_itself(edge, upstream):
-    """Every pod is unready while Redis fails over: the controller waits and answers, the edge does not give up first."""
+    """Every pod is unready while Redis fails over: the controller waits and answers, the edge does not give up."""
     edge.start(configuration(upstream))
     upstream.server.is_ready = False
     unhealthy = 'envoy_cluster_membership_healthy{envoy_cluster_name="controller"} 0'
