@@ -170,18 +170,16 @@ mod tests {
         fs::write(outside.join("kept"), "kept").unwrap();
         symlink(&outside, scratch.path().join("link")).unwrap();
         symlink("/", scratch.path().join("root")).unwrap();
-        // Far deeper than PATH_MAX allows to name.
-        let mut shell = std::process::Command::new("/bin/sh");
+        // Longer than PATH_MAX (4096 bytes) allows to name.
+        let level = "d".repeat(250);
         let script =
-            "i=0; while [ $i -lt 3000 ]; do mkdir d && cd -P d || exit 1; i=$((i+1)); done";
-        assert!(
-            shell
-                .args(["-c", script])
-                .current_dir(scratch.path())
-                .status()
-                .unwrap()
-                .success()
-        );
+            "i=0; while [ $i -lt 40 ]; do mkdir $0 && cd -P $0 || exit 1; i=$((i+1)); done";
+        let mut shell = std::process::Command::new("/bin/sh");
+        let made = shell
+            .args(["-c", script, &level])
+            .current_dir(scratch.path())
+            .status();
+        assert!(made.unwrap().success());
         assert_eq!(
             usage(
                 scratch.path(),
@@ -196,8 +194,8 @@ mod tests {
         let shut = scratch.path().join("shut");
         fs::create_dir_all(shut.join("inner")).unwrap();
         fs::write(shut.join("inner/file"), "x").unwrap();
-        fs::set_permissions(shut.join("inner"), Permissions::from_mode(0)).unwrap();
-        fs::set_permissions(&shut, Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(shut.join("inner"), Permissions::from_mode(0o0)).unwrap();
+        fs::set_permissions(&shut, Permissions::from_mode(0o0)).unwrap();
 
         let path = scratch.path().to_owned();
         scratch.wipe().unwrap();

@@ -68,7 +68,7 @@ pub async fn watch(pid: i32, folder: &Path, limits: &Limits, peak: &mut u64) -> 
                 return Breach::Threads;
             }
         }
-        if looks % LOOKS_PER_WALK == 0 {
+        if looks.is_multiple_of(LOOKS_PER_WALK) {
             let folder = folder.to_owned();
             let walk = tokio::task::spawn_blocking(move || {
                 let mut used = scratch::usage(&folder, most);

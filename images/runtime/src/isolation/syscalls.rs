@@ -156,12 +156,12 @@ const FCNTL: [u64; 14] = [
 
 /// TIOCGWINSZ and TCGETS: is this a terminal?
 const IOCTL: [u64; 6] = [
-    libc::FIOCLEX as u64,
-    libc::FIONCLEX as u64,
-    libc::FIONBIO as u64,
-    libc::FIONREAD as u64,
-    libc::TCGETS as u64,
-    libc::TIOCGWINSZ as u64,
+    libc::FIOCLEX,
+    libc::FIONCLEX,
+    libc::FIONBIO,
+    libc::FIONREAD,
+    libc::TCGETS,
+    libc::TIOCGWINSZ,
 ];
 
 /// PR_SET_DUMPABLE is not among them: the supervisor reads what its processes hold from /proc.
