@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 
@@ -42,7 +42,7 @@ class Doubtful:
     warning: str
 
 
-Found = Passed | Doubtful
+Found: TypeAlias = "Passed | Doubtful"
 
 
 @dataclass(frozen=True)

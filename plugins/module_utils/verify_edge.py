@@ -412,8 +412,8 @@ class Edge:
         self, language: str, session: str, where: str, dice: random.Random, context: dict[str, int]
     ) -> dict[str, Any]:
         params = {
-            "numbers": [dice.randrange(MODULUS) for _ in range(40)],
-            "text": "".join(dice.choice("abcäöüßéñ€漢字🙂 \"\\'\n") for _ in range(24)),
+            "numbers": [dice.randrange(MODULUS) for dummy in range(40)],
+            "text": "".join(dice.choice("abcäöüßéñ€漢字🙂 \"\\'\n") for dummy in range(24)),
         }
         expected = expected_result(params, context)
         answer = self.execute(session, params)

@@ -21,7 +21,7 @@ description:
   - A failed check says where it looked, what it found, what it expected and what to do. A check that has nothing to
     stand on, because the edge or the API server does not answer, is not made.
 author:
-  - The lambda_microservice.platform team
+  - Lambda Microservice Platform team (@lambda-microservice-platform)
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
 options:
