@@ -243,12 +243,18 @@ static LIBRARIES: LazyLock<PathBuf> = LazyLock::new(|| {
         .parent()
         .unwrap()
         .join("runtime-rust/worker");
+    // A copy: cargo writes a lock file beside the sources, which would then be another image's.
+    let source = Path::new(env!("CARGO_TARGET_TMPDIR")).join("worker-source");
+    std::fs::create_dir_all(source.join("src")).unwrap();
+    for file in ["Cargo.toml", "src/lib.rs"] {
+        std::fs::copy(worker.join(file), source.join(file)).unwrap();
+    }
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("worker");
     let libraries = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libraries");
     let built = Command::new("cargo")
         .args(["build", "--release", "--quiet", "--target-dir"])
         .arg(&target)
-        .current_dir(worker)
+        .current_dir(&source)
         .status()
         .expect("cargo runs the tests, so it is there");
     assert!(built.success(), "the Rust worker was not built");
