@@ -46,18 +46,16 @@ if yaml is not None:
             for first, resolvers in _LOADER_BASE.yaml_implicit_resolvers.items()
         }
 
-    _Loader.add_implicit_resolver(
-        "tag:yaml.org,2002:int",
-        re.compile(r"^[-+]?(0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)$"),
-        list("-+0123456789"),
-    )
-    _Loader.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"),
-        list("-+.0123456789"),
-    )
+    _INT = re.compile(r"^[-+]?(0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)$")
+    _FLOAT = re.compile(r"^([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$")
 
-    _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^[yYnN]$"), list("yYnN"))
+    def _read_as_go(yaml_class: Any) -> None:
+        """What is no text for Go. For a dumper: what it has to quote to make it one."""
+        yaml_class.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
+        yaml_class.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+        yaml_class.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^[yYnN]$"), list("yYnN"))
+
+    _read_as_go(_Loader)
 
     def _construct_bool(loader: Any, node: Any) -> bool:
         return loader.construct_scalar(node).lower() in ("y", "yes", "on", "true")
@@ -90,6 +88,7 @@ if yaml is not None:
         return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
     _Dumper.add_representer(str, _represent_text)
+    _read_as_go(_Dumper)
 
 
 def to_yaml(obj: Any) -> str:

@@ -161,3 +161,9 @@ def test_autoscaled_workloads_are_found() -> None:
         "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "d"}},
     }
     assert manifest.autoscaled([hpa, {"kind": "Service"}], "ns") == {("Deployment", "ns", "d")}
+
+
+@pytest.mark.parametrize("text", ["Y", "n", "1e3", "0o17", "1_000", "017", "yes", "null", "1.5", ".5", "0x1F"])
+def test_a_text_that_go_would_read_as_something_else_is_quoted(text: str) -> None:
+    obj = {text: {"value": text}}
+    assert manifest.from_yaml(manifest.to_yaml(obj)) == obj
