@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # Ansible's own loader, so that imports behave in tests as they do in a play. It also finds kubernetes.core.
 init_plugin_loader([str(ROOT / "collections")])
 
-# CI gives the same answer for the same commit; a run at the desk looks further. Shared machines make a deadline a lottery.
+# CI gives the same answer for the same commit; a run at the desk looks further.
+# No deadline: on a busy machine it would be a lottery.
 settings.register_profile("desk", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")

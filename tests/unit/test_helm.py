@@ -74,7 +74,9 @@ def test_a_record_survives_being_written(record: dict) -> None:
     assert helm_release.decode(helm_release.encode(record), revision) == record
 
 
-@pytest.mark.parametrize("data", ["", "!!", "bm90aGluZw==", helm_release.encode([1])])
+@pytest.mark.parametrize(
+    "data", ["", "!!", "bm90aGluZw==", helm_release.encode([1])], ids=["empty", "no base64", "no gzip", "no record"]
+)
 def test_a_broken_record_names_its_secret(data: str) -> None:
     with pytest.raises(PlatformError, match=r"Secret n/sh\.helm\.release\.v1\.w\.v3"):
         helm_release.decode(data, helm_release.Revision("w", "n", 3, "deployed"))
