@@ -91,7 +91,7 @@ def test_four_kinds_come_and_a_second_look_is_quick(workload, wait):
         assert not wait(*entries)["changed"]
         seconds.append(time.perf_counter() - start)
     print(f"4 workloads, all ready: best {min(seconds):.3f} s, worst {max(seconds):.3f} s")
-    # Measured: 0.03 s; see test_policy.py for the margin.
+    # Measured: 0.10 to 0.24 s; see test_policy.py for the margin.
     assert min(seconds) < 0.5
 
 
