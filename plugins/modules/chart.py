@@ -262,21 +262,13 @@ reason:
   type: str
 """
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.lambda_microservice.platform.plugins.module_utils import chart
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.module import run_as_module
 
 
 def main():
-    """Run the module."""
-    module = AnsibleModule(argument_spec=chart.ARGUMENT_SPEC, supports_check_mode=True)
-    try:
-        result = chart.run(module.params, check_mode=module.check_mode, diff=module._diff)
-    except PlatformError as error:
-        module.fail_json(**error.result())
-    if result.get("failed"):
-        module.fail_json(**result)
-    module.exit_json(**result)
+    """Run as an ordinary module, where the action plugin of the same name cannot run in process."""
+    run_as_module(chart)
 
 
 if __name__ == "__main__":

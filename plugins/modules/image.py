@@ -116,19 +116,13 @@ built:
   elements: str
 """
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.lambda_microservice.platform.plugins.module_utils import image
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.module import run_as_module
 
 
-def main() -> None:
-    """Arguments, one call, one result."""
-    module = AnsibleModule(argument_spec=image.ARGUMENT_SPEC, supports_check_mode=True)
-    try:
-        result = image.run(module.params, module.check_mode, module._diff, progress=lambda line: None)
-    except PlatformError as error:
-        module.fail_json(**error.result())
-    module.exit_json(**result)
+def main():
+    """Run as an ordinary module, where the action plugin of the same name cannot run in process."""
+    run_as_module(image)
 
 
 if __name__ == "__main__":

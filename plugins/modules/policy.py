@@ -147,19 +147,13 @@ errors:
   elements: dict
 """
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.policy import ARGUMENT_SPEC, run
+from ansible_collections.lambda_microservice.platform.plugins.module_utils import policy
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.module import run_as_module
 
 
 def main():
     """Run as an ordinary module, where the action plugin of the same name cannot run in process."""
-    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    try:
-        result = run(module.params, check_mode=module.check_mode, diff=module._diff)
-    except PlatformError as error:
-        module.fail_json(**error.result())
-    module.exit_json(**result)
+    run_as_module(policy)
 
 
 if __name__ == "__main__":
