@@ -5,9 +5,18 @@ HELM names the helm program, if it is not the one under .local/bin or in PATH.
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -47,6 +56,20 @@ stringData: {k: {{ .Values.secret | quote }}}
 {{- if .Values.broken }}
 {{ .Values.nope.foo }}
 {{- end }}
+{{- if .Values.hook }}
+---
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: before
+  annotations: {helm.sh/hook: "pre-install,pre-upgrade", helm.sh/hook-delete-policy: before-hook-creation}
+spec:
+  backoffLimit: 0
+  template:
+    spec:
+      restartPolicy: Never
+      containers: [{name: c, image: {{ .Values.image | quote }}, command: [sh, -c, {{ .Values.hook | quote }}]}]
+{{- end }}
 """
 
 
@@ -78,6 +101,7 @@ def bring(tmp_path, kubeconfig, helm_binary, namespace):
             raise PlatformError(result["what"], where=result["where"], found=result["found"], reason=result["reason"])
         return {**result["releases"][0], "diff": result.get("diff", [])}
 
+    run.folder = folder
     return run
 
 
@@ -193,6 +217,134 @@ def test_a_full_quota_is_named_and_a_rerun_finishes(bring, cluster, namespace) -
     cluster.delete(quota)
     assert bring()["changed"]
     assert bring()["action"] == "unchanged"
+
+
+def test_a_failing_hook_is_named_and_a_rerun_finishes(bring, live, image) -> None:
+    with pytest.raises(PlatformError, match="Job before") as caught:
+        bring({"hook": "echo the reason >&2; exit 3", "image": image})
+    assert caught.value.reason == "hook"
+    assert bring({"hook": "exit 0", "image": image})["changed"]
+    assert live("Deployment", None) and bring({"hook": "exit 0", "image": image})["action"] == "unchanged"
+
+
+def test_an_admission_refusal_is_named_and_a_rerun_finishes(bring, cluster, namespace) -> None:
+    api, name = "admissionregistration.k8s.io/v1", f"test-{uuid.uuid4().hex[:8]}"
+    rules = [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["services"]}]
+    here = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    policy = {
+        "apiVersion": api,
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {"resourceRules": rules, "namespaceSelector": here},
+            "validations": [{"expression": "false", "message": "no Services on a Tuesday"}],
+        },
+    }
+    binding = {
+        "apiVersion": api,
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": name},
+        "spec": {"policyName": name, "validationActions": ["Deny"]},
+    }
+    cluster.apply(policy, "test")
+    cluster.apply(binding, "test")
+    try:
+        # The API server takes a moment to see a new policy.
+        probe = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "probe", "namespace": namespace}}
+        probe["spec"] = {"ports": [{"port": 80}]}
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            try:
+                cluster.apply(probe, "test")
+            except PlatformError:
+                break
+            cluster.delete({"apiVersion": "v1", "kind": "Service", "name": "probe", "namespace": namespace})
+            time.sleep(0.5)
+        with pytest.raises(PlatformError, match="no Services on a Tuesday") as caught:
+            bring()
+        assert caught.value.reason == "admission"
+    finally:
+        cluster.delete(binding)
+        cluster.delete(policy)
+    until = time.monotonic() + 30
+    while True:
+        try:
+            assert bring()["changed"]
+            break
+        except PlatformError:
+            assert time.monotonic() < until
+    assert bring()["action"] == "unchanged"
+
+
+def test_a_run_that_is_killed_within_helm_is_finished_by_the_next(
+    bring, kubeconfig, namespace, image, tmp_path
+) -> None:
+    """The run and its helm get SIGKILL while helm waits for a hook: the release stays pending-install."""
+    program = """
+        import json, sys
+        from ansible.plugins.loader import init_plugin_loader
+        init_plugin_loader([sys.argv[1]])
+        from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+        from ansible_collections.lambda_microservice.platform.plugins.module_utils import chart
+        arguments = ArgumentSpecValidator(chart.ARGUMENT_SPEC).validate(json.loads(sys.argv[2])).validated_parameters
+        chart.run(arguments)
+    """
+    values = {"hook": "sleep 300", "image": image}
+    spec = {"name": "w", "namespace": namespace, "chart": str(bring.folder), "values": values}
+    helm = os.environ.get("HELM") or shutil.which(str(ROOT / ".local" / "bin" / "helm")) or "helm"
+    arguments = json.dumps({"releases": [spec], "helm_binary": helm, "kubeconfig": kubeconfig})
+    run = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program), str(ROOT / "collections"), arguments], start_new_session=True
+    )
+    try:
+        status = ["get", "secret", "-n", namespace, "-l", "owner=helm,status=pending-install", "-o", "name"]
+        until = time.monotonic() + 60
+        while not subprocess.run(["kubectl", *status], capture_output=True, check=True).stdout:
+            assert time.monotonic() < until and run.poll() is None
+            time.sleep(0.3)
+    finally:
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+    assert bring({"hook": "exit 0", "image": image})["changed"]
+    assert bring({"hook": "exit 0", "image": image})["action"] == "unchanged"
+
+
+@pytest.fixture
+def packed(bring, helm_binary, tmp_path):
+    """The small chart as an archive."""
+    folder = tmp_path / "packed"
+    subprocess.run([helm_binary, "package", str(bring.folder), "-d", str(folder)], check=True, capture_output=True)
+    return folder
+
+
+def test_a_chart_of_an_http_repository(bring, packed, helm_binary) -> None:
+    subprocess.run([helm_binary, "repo", "index", str(packed)], check=True, capture_output=True)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(packed))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        source = {"chart": "w", "repository": "http://127.0.0.1:%d" % server.server_port, "version": "0.1.0"}
+        assert bring(**source, check=True)["action"] == "installed"
+        assert bring(**source)["action"] == "installed"
+        assert bring(**source)["action"] == "unchanged"
+        with pytest.raises(PlatformError, match=r"0\.9\.9") as caught:
+            bring(**{**source, "version": "0.9.9"})
+        assert caught.value.reason == "chart_missing"
+        server.shutdown()
+
+
+def test_a_chart_of_an_oci_registry(bring, packed, helm_binary, image) -> None:
+    registry = image.split("/")[0]
+    if not registry.startswith("localhost:"):
+        pytest.skip("the test's image comes from no local registry that a chart could be pushed to")
+    place = "oci://%s/test-charts" % registry
+    push = [helm_binary, "push", str(packed / "w-0.1.0.tgz"), place, "--plain-http"]
+    subprocess.run(push, check=True, capture_output=True)
+    source = {"chart": place + "/w", "version": "0.1.0", "plain_http": True}
+    assert bring(**source)["action"] == "installed"
+    assert bring(**source)["action"] == "unchanged"
+    with pytest.raises(PlatformError, match="test-charts/none") as caught:
+        bring(chart=place + "/none", version="0.1.0", plain_http=True)
+    assert caught.value.reason == "chart_missing"
 
 
 def _name(obj):
