@@ -11,6 +11,7 @@ the history keeps the revisions that a rollback can go to.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.clust
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.helm import Chart, Helm, is_alive, this_run
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.helm_release import Release, Revision
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.rollout import unready
 
 Object = dict[str, Any]
 Progress = Callable[[str], None]
@@ -282,21 +284,37 @@ class _Work:
         if stuck == "uninstalling":
             self.helm.uninstall(self.name, self.namespace, spec["timeout_seconds"])
         run_name = this_run()
-        self.helm.upgrade(
-            chart,
-            self.name,
-            self.namespace,
-            spec["values"],
-            spec["timeout_seconds"],
-            {helm_release.RUN_LABEL: run_name} if run_name else {},
-            spec["create_namespace"],
-            self._replicas_to_keep(rendered, release),
-        )
+        try:
+            self.helm.upgrade(
+                chart,
+                self.name,
+                self.namespace,
+                spec["values"],
+                spec["timeout_seconds"],
+                {helm_release.RUN_LABEL: run_name} if run_name else {},
+                spec["create_namespace"],
+                self._replicas_to_keep(rendered, release),
+            )
+        except PlatformError as error:
+            self._tell_of_hooks(error, rendered)
+            raise
         self.cluster.forget_resources()
         # Helm 3 does not look at the live state of custom resources: what it left is applied here.
         self._repair(self._drift(rendered))
         latest = helm_release.histories(self.cluster, self.namespace, [self.name])[self.name]
         return self._outcome(action, latest[0].number if latest else None, why, chart, drift)
+
+    def _tell_of_hooks(self, error: PlatformError, rendered: _Rendered) -> None:
+        """Add to a hook's failure what its Job's pod and log say; Helm tells no more than the Job's name."""
+        if error.reason not in ("hook", "timeout"):
+            return
+        refs = [self._ref(key, obj) for key, obj in rendered.hooks.items() if key[1] == "Job"]
+        # A failed request costs details here, not the message.
+        with contextlib.suppress(PlatformError):
+            jobs = [ref for ref, live in zip(refs, self.cluster.get_many(refs), strict=True) if live is not None]
+            told = unready(self.cluster, jobs)
+            if told:
+                error.found += "\n%s\n" % told
 
     def _rendered_and_recorded(self, chart: Chart, history: list[Revision]) -> tuple[_Rendered, Release | None]:
         # The first revision was rendered as an install, later ones as upgrades; a chart may tell them apart.

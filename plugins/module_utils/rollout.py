@@ -88,6 +88,16 @@ def run(params: Object, check_mode: bool, diff: bool, progress: Callable[[str], 
     return Rollout(Cluster(params), params, progress).run(wait=not check_mode)
 
 
+def unready(cluster: Cluster, refs: list[Object]) -> str:
+    """What the pods of these workloads say now, in lines for a person; empty if all are ready."""
+    look = Rollout(cluster, {"workloads": refs, "timeout_seconds": 0, "max_restarts": 0, "log_lines": 10})
+    try:
+        look.run()
+    except PlatformError as error:
+        return error.what.partition("\n")[2].rstrip()
+    return ""
+
+
 @dataclass
 class Workload:
     """One workload of the task, and what the last look found."""

@@ -220,7 +220,7 @@ def test_a_full_quota_is_named_and_a_rerun_finishes(bring, cluster, namespace) -
 
 
 def test_a_failing_hook_is_named_and_a_rerun_finishes(bring, live, image) -> None:
-    with pytest.raises(PlatformError, match="Job before") as caught:
+    with pytest.raises(PlatformError, match=r"(?s)job before failed.*exit code 3.*\| the reason") as caught:
         bring({"hook": "echo the reason >&2; exit 3", "image": image})
     assert caught.value.reason == "hook"
     assert bring({"hook": "exit 0", "image": image})["changed"]
