@@ -7,7 +7,7 @@ EXTRA ?=
 # The programs of the local cluster (kind, kubectl, helm), once they are built, before others of the same names.
 export PATH := $(CURDIR)/.local/bin:$(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo test lint unit rust cluster-test clean distclean benchmark environment
+.PHONY: help demo test drill lint unit rust cluster-test clean distclean benchmark environment
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ demo: environment ## Bring up a local cluster, deploy the platform, verify it, a
 
 test: environment ## Lint, unit tests, and the platform on a cluster of its own (molecule)
 	@tests/run
+
+drill: environment ## Break the local platform on purpose, under load, and measure how it comes back
+	@$(PLAYBOOK) playbooks/drill.yml $(EXTRA)
 
 clean: environment ## Remove the local cluster and all that was started for it
 	@$(PLAYBOOK) playbooks/cluster.yml -e cluster_state=absent $(EXTRA)

@@ -1,0 +1,394 @@
+# Copyright: Contributors to the lambda_microservice.platform project
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The load of a drill: the generator (tools/load) on this machine against the edge, or in a pod against a store.
+
+Both are started, looked at while they send, stopped, and give a record of every request.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import itertools
+import json
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import time
+from dataclasses import replace
+from typing import Any
+
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.cluster import Cluster, concurrently
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.drill_failure import FIELD_MANAGER, HOSTNAME
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.drill_measure import (
+    Request,
+    Tick,
+    parse_results,
+    parse_ticks,
+)
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.pod_exec import run_in_pod
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_cluster import is_ready
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_edge import Edge
+
+Object = dict[str, Any]
+
+APP = "drill-load"
+_RESULTS = "/results/results.csv"
+_CREDENTIALS = "/run/credentials"
+_AUTHORITY = "/run/authority"
+_START_SECONDS = 60.0
+_STOP_SECONDS = 60.0
+
+
+class Load:
+    """Base of the loads; ``run`` names one run of it in the store."""
+
+    def __init__(self, spec: Object) -> None:
+        self.spec = spec
+        self.rate: int = spec["rate"]
+        self.run = secrets.token_hex(4)
+
+    def start(self, avoid_nodes: list[str]) -> None:
+        """Begin to send, from none of these nodes."""
+        raise NotImplementedError
+
+    def ticks(self) -> list[Tick]:
+        """The last lines of progress."""
+        raise NotImplementedError
+
+    def stop(self) -> list[Request]:
+        """End the load and give the record of every request."""
+        raise NotImplementedError
+
+    def stored(self, count: int) -> set[int] | None:
+        """Which of the numbers below count the store holds; None where nothing is stored."""
+        return None
+
+    def remove(self) -> None:
+        """Take away all that the load brought; may be called at any time and twice."""
+        raise NotImplementedError
+
+
+class EdgeLoad(Load):
+    """HTTPS requests from this machine: executions, each user's in a session of their own. There are so many users that
+    none comes near the edge's limit of requests.
+    """
+
+    def __init__(self, spec: Object, generator: str, edge: Object) -> None:
+        super().__init__(spec)
+        self.generator = generator
+        self.edge = edge
+        self.folder = ""
+        self.process: int | None = None
+
+    def start(self, avoid_nodes: list[str]) -> None:
+        self.folder = tempfile.mkdtemp(prefix="drill-")
+        edge = Edge(self.edge["url"], "", self.edge.get("ca_file") or "")
+        users = [f"drill-{self.run}-{number}" for number in range(self.spec["users"])]
+        languages = itertools.cycle(sorted(self.spec["scripts"]))
+        wanted = list(zip(users, languages, strict=False))
+        sessions = concurrently(lambda item: self._session(edge, *item), wanted)
+        for session in sessions:
+            if isinstance(session, PlatformError):
+                raise session
+        with open(os.path.join(self.folder, "targets"), "w", encoding="utf-8") as file:
+            for user, session in zip(users, sessions, strict=True):
+                file.write(json.dumps(edge_target(edge.url, str(session), user)) + "\n")
+        argv = [self.generator, "attack", "-rate", str(self.rate), "-timeout", f"{self.spec['timeout_seconds']}s"]
+        argv += ["-output", os.path.join(self.folder, "results.csv"), "-name", self.run]
+        if self.edge.get("ca_file"):
+            argv += ["-root-certs", self.edge["ca_file"]]
+        argv.append("@" + os.path.join(self.folder, "targets"))
+        log = os.path.join(self.folder, "log")
+        try:
+            # A session of its own: Ctrl-C ends the drill, which then ends the load.
+            self.process = os.posix_spawn(
+                self.generator,
+                argv,
+                os.environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT, 0o600),
+                    (os.POSIX_SPAWN_DUP2, 1, 2),
+                ],
+                setsid=True,
+            )
+        except OSError as failure:
+            raise PlatformError(
+                "the load generator cannot be started",
+                where=self.generator,
+                found=str(failure),
+                expected="the program that tools/go-programs builds",
+                fix="run playbooks/drill.yml, which builds it",
+                reason="generator",
+            ) from None
+
+    def _session(self, edge: Edge, user: str, language: str) -> str:
+        answer = edge.call(
+            "POST",
+            "/api/v1/initialize",
+            {"script_content": self.spec["scripts"][language]},
+            {"Language-Title": f"{language}-drill", "X-User-ID": user},
+        )
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            return str(json.loads(answer.body)["request_id"])
+        raise PlatformError(
+            "no session for the drill's load",
+            where=f"POST {edge.url}/api/v1/initialize",
+            found=f"{answer.status} {answer.body[:300].decode('utf-8', 'replace')}",
+            expected="200 with a request_id",
+            fix="see playbooks/verify.yml",
+            reason="edge",
+        )
+
+    def ticks(self) -> list[Tick]:
+        with open(os.path.join(self.folder, "log"), encoding="utf-8") as file:
+            text = file.read()
+        if self.process is not None and os.waitpid(self.process, os.WNOHANG)[0]:
+            self.process = None
+        if self.process is None:
+            raise _ended(text, "on this machine")
+        return parse_ticks(text)
+
+    def stop(self) -> list[Request]:
+        self._end(signal.SIGINT)
+        with open(os.path.join(self.folder, "results.csv"), encoding="utf-8") as file:
+            return parse_results(file.read())
+
+    def _end(self, number: int) -> None:
+        if self.process is None:
+            return
+        os.kill(self.process, number)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while os.waitpid(self.process, os.WNOHANG) == (0, 0):
+            if time.monotonic() > deadline:
+                os.kill(self.process, signal.SIGKILL)
+                os.waitpid(self.process, 0)
+                break
+            time.sleep(0.05)
+        self.process = None
+
+    def remove(self) -> None:
+        self._end(signal.SIGKILL)
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def edge_target(url: str, session: str, user: str) -> Object:
+    """An execution of the user's session, as a target in vegeta's form."""
+    return {
+        "method": "POST",
+        "url": f"{url}/api/v1/execute/{session}",
+        "header": {"Content-Type": ["application/json"], "X-User-ID": [user]},
+        "body": base64.b64encode(b'{"params": {}}').decode(),
+    }
+
+
+class StoreLoad(Load):
+    """Writes to a store, from a pod in its namespace."""
+
+    def __init__(self, spec: Object, cluster: Cluster, image: str) -> None:
+        super().__init__(spec)
+        self.cluster = cluster
+        self.image = image
+        self.namespace: str = spec["namespace"]
+        self.clock_ahead = 0.0
+        self.objects: list[Object] = []
+
+    @property
+    def _pod(self) -> Object:
+        return {"apiVersion": "v1", "kind": "Pod", "name": APP, "namespace": self.namespace}
+
+    def start(self, avoid_nodes: list[str]) -> None:
+        if not self.image:
+            raise PlatformError(
+                "the load generator has no image",
+                where="generator_image",
+                found="nothing",
+                expected="the image that playbooks/drill.yml builds",
+                fix="run playbooks/drill.yml",
+                reason="generator",
+            )
+        # One that a killed drill left.
+        self._delete([self._pod])
+        self.objects = store_objects(self.spec, self.image, self.run, avoid_nodes)
+        self.cluster.apply_many(self.objects, FIELD_MANAGER)
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            pod = self.cluster.get(self._pod) or {}
+            phase = (pod.get("status") or {}).get("phase")
+            if pod and is_ready(pod):
+                break
+            if phase in ("Failed", "Succeeded") or time.monotonic() > deadline:
+                raise self._not_started(pod)
+            time.sleep(0.25)
+        self.clock_ahead = self._clock_ahead()
+
+    def _not_started(self, pod: Object) -> PlatformError:
+        states = [status.get("state") for status in (pod.get("status") or {}).get("containerStatuses") or []]
+        said = ""
+        with contextlib.suppress(PlatformError):
+            said = self.cluster.logs(self.namespace, APP).strip()
+        return PlatformError(
+            "the load's pod did not start",
+            where=f"Pod {self.namespace}/{APP}",
+            found=said[-500:] or json.dumps(states) or "nothing",
+            expected="a running pod",
+            fix=f"see kubectl -n {self.namespace} describe pod {APP}",
+            reason="load",
+        )
+
+    def _clock_ahead(self) -> float:
+        began = time.time()
+        ran = self._run(["date", "+%s.%N"])
+        return float(ran) - (began + time.time()) / 2
+
+    def _run(self, command: list[str], timeout_seconds: float = 60) -> str:
+        ran = run_in_pod(self.cluster, self.namespace, APP, command, timeout_seconds=timeout_seconds)
+        if ran.code:
+            raise PlatformError(
+                "a command in the load's pod failed",
+                where=f"Pod {self.namespace}/{APP}: {' '.join(command[:3])}",
+                found=ran.stderr.strip()[-500:] or f"exit code {ran.code}",
+                expected="exit code 0",
+                fix="run the drill again",
+                reason="load",
+            )
+        return ran.stdout
+
+    def ticks(self) -> list[Tick]:
+        text = self.cluster.logs(self.namespace, APP, tail_lines=60)
+        pod = self.cluster.get(self._pod) or {}
+        if (pod.get("status") or {}).get("phase") != "Running":
+            raise _ended(text, f"in Pod {self.namespace}/{APP}")
+        return [replace(tick, at=tick.at - self.clock_ahead) for tick in parse_ticks(text)]
+
+    def stop(self) -> list[Request]:
+        self._run(["sh", "-c", "kill -INT 1"])
+        deadline = time.monotonic() + _STOP_SECONDS
+        while not any(tick.done for tick in self.ticks()):
+            if time.monotonic() > deadline:
+                raise _ended(self.cluster.logs(self.namespace, APP), f"in Pod {self.namespace}/{APP}")
+            time.sleep(0.25)
+        return parse_results(self._run(["cat", _RESULTS]), self.clock_ahead)
+
+    def stored(self, count: int) -> set[int]:
+        arguments = [*self._arguments(), "-count", str(count), store_target(self.spec)]
+        numbers = {int(line) for line in self._run(["/load", "stored", *arguments]).split()}
+        self._run(["/load", "forget", *arguments])
+        return numbers
+
+    def _arguments(self) -> list[str]:
+        return ["-name", self.run, "-credentials", _CREDENTIALS]
+
+    def remove(self) -> None:
+        self._delete(self.objects)
+
+    def _delete(self, refs: list[Object]) -> None:
+        for ref in refs:
+            self.cluster.delete(ref)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while self.cluster.get(self._pod) is not None and time.monotonic() < deadline:
+            time.sleep(0.25)
+
+
+def _ended(log: str, where: str) -> PlatformError:
+    return PlatformError(
+        "the load ended by itself",
+        where=where,
+        found=log.strip()[-500:] or "nothing was said",
+        expected="a load that sends until it is stopped",
+        fix="see the message; an address or a password may be wrong",
+        reason="load",
+    )
+
+
+def store_target(spec: Object) -> str:
+    """The one target of a store's load, in vegeta's form."""
+    return json.dumps({"method": "PUT", "url": spec["url"]})
+
+
+def store_objects(spec: Object, image: str, run: str, avoid_nodes: list[str]) -> list[Object]:
+    """The load's pod and the two NetworkPolicies that let it reach the store."""
+    namespace, (app, port) = spec["namespace"], (spec["app"], spec["port"])
+    labels = {"app.kubernetes.io/name": APP, "app.kubernetes.io/part-of": "lambda-microservice-platform"}
+    command = ["/load", "attack", "-rate", str(spec["rate"]), "-timeout", f"{spec['timeout_seconds']}s"]
+    command += ["-name", run, "-credentials", _CREDENTIALS, "-output", _RESULTS, "-hold", store_target(spec)]
+    volumes: list[Object] = [
+        {"name": "results", "emptyDir": {"sizeLimit": "256Mi"}},
+        {"name": "credentials", "secret": {"secretName": spec["credentials"], "defaultMode": 0o440}},
+    ]
+    mounts: list[Object] = [
+        {"name": "results", "mountPath": "/results"},
+        {"name": "credentials", "mountPath": _CREDENTIALS, "readOnly": True},
+    ]
+    if spec.get("authority"):
+        # Only the certificate: what else the Secret holds is not the load's business.
+        items = [{"key": "ca.crt", "path": "ca.crt"}]
+        volumes.append({"name": "authority", "secret": {"secretName": spec["authority"], "items": items}})
+        mounts.append({"name": "authority", "mountPath": _AUTHORITY, "readOnly": True})
+    pod: Object = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": APP, "namespace": namespace, "labels": labels},
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 2,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 10001,
+                "runAsGroup": 10001,
+                "fsGroup": 10001,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": "load",
+                    "image": image,
+                    "command": command,
+                    "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "readOnlyRootFilesystem": True,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                    "volumeMounts": mounts,
+                }
+            ],
+            "volumes": volumes,
+        },
+    }
+    if avoid_nodes:
+        elsewhere = {"key": HOSTNAME, "operator": "NotIn", "values": sorted(avoid_nodes)}
+        pod["spec"]["affinity"] = {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [{"matchExpressions": [elsewhere]}]
+                }
+            }
+        }
+    ports = [{"protocol": "TCP", "port": port}]
+
+    def policy(name: str, selected: str, rules: Object) -> Object:
+        return {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": name, "namespace": namespace, "labels": labels},
+            "spec": {"podSelector": {"matchLabels": {"app.kubernetes.io/name": selected}}, **rules},
+        }
+
+    peer = {"matchLabels": {"app.kubernetes.io/name": app}}
+    own = {"matchLabels": {"app.kubernetes.io/name": APP}}
+    outward = {
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [],
+        "egress": [{"to": [{"podSelector": peer}], "ports": ports}],
+    }
+    inward = {"policyTypes": ["Ingress"], "ingress": [{"from": [{"podSelector": own}], "ports": ports}]}
+    return [policy(APP, APP, outward), policy(f"{APP}.{app}", app, inward), pod]
