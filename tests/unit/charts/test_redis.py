@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,6 +123,12 @@ SENTINELS = {f"redis-sentinel-{n}": f"10.0.1.{n}" for n in range(3)}
 
 REDIS_CLI = """\
 #!/bin/sh
+case "$*" in *--rdb*)
+  echo "$2 --rdb" >> "$ANSWERS/log"
+  [ "${RDB:-}" != refused ] || { echo "AUTH failed: WRONGPASS"; exit 1; }
+  echo 'REDIS0012' | tr -d '\\n' > "$6"
+  exit
+esac
 while [ $# -gt 0 ]; do
   case $1 in
     -t | --user) shift 2 ;;
@@ -133,6 +141,15 @@ echo "$host $*" >> "$ANSWERS/log"
 cat "$ANSWERS/$host $*" 2>/dev/null
 """
 
+REDIS_CHECK_RDB = """\
+#!/bin/sh
+[ "${RDB:-}" != broken ] || { echo "RDB CRC error"; exit 1; }
+echo '[info] 3 keys read'
+"""
+
+PATHS = {"run/redis": "run", "tmp": "run"}
+"""Folders of the pods that have another name in the test's folder."""
+
 Run = Callable[..., "Outcome"]
 
 
@@ -143,8 +160,13 @@ class Outcome:
         self.done = done
         log = folder / "answers" / "log"
         self.asked = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+        self.folder = folder
         self.redis_conf = _lines(folder / "run" / "redis.conf")
         self.sentinel_conf = _lines(folder / "data" / "sentinel.conf")
+
+    def backups(self, end: str) -> list[str]:
+        """The copies (or their checksums) by name."""
+        return sorted(path.name for path in (self.folder / "backup").glob(f"redis-*{end}"))
 
 
 def _lines(path: Path) -> list[str]:
@@ -158,18 +180,22 @@ def named(master: str, epoch: int) -> str:
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """``run(script, pod, answers, files)``: the script in a folder of its own instead of a pod."""
-    for folder in ("answers", "bin", "data", "run", "scripts", "users"):
+    for folder in ("answers", "backup", "bin", "data", "run", "scripts", "users"):
         (tmp_path / folder).mkdir()
-    for user in ("pod", "replication", "sentinel"):
+    for user in ("backup", "pod", "replication", "restore", "sentinel"):
         (tmp_path / "users" / user).write_text(f"password-of-{user}", encoding="utf-8")
-    programs = {"redis-cli": REDIS_CLI, "redis-server": "#!/bin/sh\n"}
+    programs = {"redis-cli": REDIS_CLI, "redis-server": "#!/bin/sh\n", "redis-check-rdb": REDIS_CHECK_RDB}
     for name, text in {**programs, "sleep": "#!/bin/sh\nexec /bin/sleep 0.01\n"}.items():
         (tmp_path / "bin" / name).write_text(text, encoding="utf-8")
         (tmp_path / "bin" / name).chmod(0o755)
     for script in SCRIPTS.iterdir():
         text = script.read_text(encoding="utf-8")
-        for path, name in (("/scripts/", "scripts"), ("/users/", "users"), ("/data/", "data"), ("/run/redis/", "run")):
-            text = text.replace(path, f"{tmp_path}/{name}/")
+        # In one pass, as the new paths may hold the old ones.
+        text = re.sub(
+            r"(?<![\w/])/(scripts|users|data|run/redis|backup|tmp)\b",
+            lambda found: f"{tmp_path}/{PATHS.get(found[1], found[1])}",
+            text,
+        )
         (tmp_path / "scripts" / script.name).write_text(text, encoding="utf-8")
 
     def running(
@@ -179,11 +205,19 @@ def run(tmp_path: Path) -> Run:
         files: dict[str, str] | None = None,
         timeout: float = 20,
         argument: str = "",
+        env: dict[str, str] | None = None,
+        backups: dict[str, str] | None = None,
+        days_old: float = 30,
     ) -> Outcome:
+        for name, text in (backups or {}).items():
+            path = tmp_path / "backup" / name
+            path.write_text(text, encoding="utf-8")
+            os.utime(path, (time.time() - days_old * 86400,) * 2)
         for question, answer in answers.items():
             (tmp_path / "answers" / question).write_text(answer, encoding="utf-8")
         for name, text in (files or {}).items():
             (tmp_path / "data" / name).write_text(text, encoding="utf-8")
+        given = env or {}
         env = {
             f"{name.upper().replace('-', '_')}_SERVICE_HOST": address
             for name, address in {**REDIS, **SENTINELS}.items()
@@ -191,6 +225,9 @@ def run(tmp_path: Path) -> Run:
         env |= {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "ANSWERS": f"{tmp_path}/answers", "POD_NAME": pod}
         env |= {"REDIS_COUNT": "3", "SENTINEL_COUNT": "3", "MASTER_NAME": "mymaster", "QUORUM": "2"}
         env |= {"DOWN_AFTER_MILLISECONDS": "5000", "FAILOVER_TIMEOUT_MILLISECONDS": "15000", "PARALLEL_SYNCS": "1"}
+        env |= {"RETENTION_DAYS": "7", "RESTORE_COPY": "latest", "RESTORE_SECONDS": "2", "POD_IP": "10.0.2.1"}
+        env |= {"REDIS_USER": "backup"} if script == "backup" else {}
+        env |= given
         done = subprocess.run(
             ["/bin/sh", f"{tmp_path}/scripts/{script}", argument],
             env=env,
@@ -348,15 +385,117 @@ def test_hand_over_waits_for_a_replica_that_lags(run: Run, lag: str, caught_up: 
 @pytest.mark.parametrize("answer", ["PONG", "LOADING Redis is loading the dataset in memory", None])
 def test_loading_is_alive_but_not_ready(run: Run, answer: str | None) -> None:
     answers = {"127.0.0.1 ping": answer} if answer else {}
-    answers["127.0.0.1 info replication"] = "role:master\r\n"
+    if answer:
+        loading = int(answer != "PONG")
+        answers["127.0.0.1 info persistence replication"] = f"loading:{loading}\r\nasync_loading:0\r\nrole:master\r\n"
     assert (run("probe", "redis-0", answers, argument="alive").done.returncode == 0) is (answer is not None)
     assert (run("probe", "redis-0", answers, argument="ready").done.returncode == 0) is (answer == "PONG")
 
 
 @pytest.mark.parametrize("link", ["up", "down"])
 def test_a_replica_is_ready_with_its_master(run: Run, link: str) -> None:
-    answers = {"127.0.0.1 ping": "PONG", "127.0.0.1 info replication": f"role:slave\r\nmaster_link_status:{link}\r\n"}
-    assert (run("probe", "redis-0", answers, argument="ready").done.returncode == 0) is (link == "up")
+    answer = f"loading:0\r\nrole:slave\r\nmaster_link_status:{link}\r\n"
+    outcome = run("probe", "redis-0", {"127.0.0.1 info persistence replication": answer}, argument="ready")
+    assert (outcome.done.returncode == 0) is (link == "up")
+    assert len(outcome.asked) == 1, "each question is a process, in every pod, for ever"
+
+
+# --- copies -----------------------------------------------------------------------------------------------------------
+
+MASTER_SAYS = "role:master\r\nconnected_slaves:2\r\n"
+IN_STEP = "role:slave\r\nmaster_link_status:up\r\n"
+LAGGING = "role:slave\r\nmaster_link_status:down\r\n"
+
+
+def replication_of(*answers: str | None) -> dict[str, str]:
+    return {f"10.0.0.{n} info replication": answer for n, answer in enumerate(answers) if answer is not None}
+
+
+def test_a_copy_comes_from_a_replica_and_has_its_checksum(run: Run) -> None:
+    outcome = run("backup", "redis-backup-1", replication_of(MASTER_SAYS, LAGGING, IN_STEP))
+    assert outcome.done.returncode == 0, outcome.done.stdout
+    assert [line for line in outcome.asked if "--rdb" in line][0].startswith("10.0.0.2 ")
+    [copy] = outcome.backups(".rdb")
+    assert outcome.backups(".sha256") == [f"{copy}.sha256"]
+    assert re.fullmatch(r"redis-\d{8}T\d{6}Z\.rdb", copy)
+    assert f"{copy}: 3 keys, 9 bytes, from 10.0.0.2" in outcome.done.stdout
+
+
+def test_the_master_alone_is_copied_where_it_has_no_replicas(run: Run) -> None:
+    assert run("backup", "b", replication_of(MASTER_SAYS), env={"REDIS_COUNT": "1"}).done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("answers", "env", "said"),
+    [
+        (replication_of(MASTER_SAYS, LAGGING, None), {}, "no replica answers that is in step with its master"),
+        (replication_of(MASTER_SAYS, IN_STEP, None), {"RDB": "refused"}, "10.0.0.1: AUTH failed"),
+        (replication_of(MASTER_SAYS, IN_STEP, None), {"RDB": "broken"}, "redis-check-rdb refuses what 10.0.0.1 sent"),
+    ],
+)
+def test_a_copy_that_fails_says_why_and_leaves_the_others(
+    run: Run, answers: dict[str, str], env: dict[str, str], said: str
+) -> None:
+    old = {"redis-20200101T000000Z.rdb": "old", "redis-20200101T000000Z.rdb.sha256": "x", ".new.rdb": "half"}
+    outcome = run("backup", "redis-backup-1", answers, env=env, backups=old)
+    assert outcome.done.returncode == 1
+    assert said in outcome.done.stdout
+    assert outcome.backups(".rdb") == ["redis-20200101T000000Z.rdb"], "old copies go once there is a new one"
+    assert not (outcome.folder / "backup" / ".new.rdb").exists() or "no replica" in said
+
+
+def test_old_copies_go_after_the_retention(run: Run) -> None:
+    copies = {f"redis-2020010{day}T000000Z.rdb{end}": "x" for day in (1, 2) for end in ("", ".sha256")}
+    outcome = run("backup", "b", replication_of(MASTER_SAYS, IN_STEP), backups=copies, days_old=8)
+    assert len(outcome.backups(".rdb")) == len(outcome.backups(".sha256")) == 1
+    assert outcome.done.stdout.count("older than 7 days, removed") == 2
+    kept = run("backup", "b", replication_of(MASTER_SAYS, IN_STEP), backups=copies, days_old=6)
+    assert len(kept.backups(".rdb")) >= 3
+
+
+def test_a_restore_refuses_what_is_not_there(run: Run) -> None:
+    outcome = run("restore", "r", {}, env={"RESTORE_COPY": "redis-1.rdb"}, backups={"redis-2.rdb": "x"})
+    assert outcome.done.returncode == 1
+    assert "nothing was changed: there is no copy redis-1.rdb; there are: redis-2.rdb" in outcome.done.stdout
+
+
+def test_a_restore_without_any_copy_says_so(run: Run) -> None:
+    outcome = run("restore", "r", {})
+    assert "nothing was changed: there is no copy on the volume" in outcome.done.stdout
+
+
+def test_a_restore_refuses_a_copy_that_changed(run: Run) -> None:
+    copy = {"redis-1.rdb": "x", "redis-1.rdb.sha256": f"{'0' * 64}  redis-1.rdb\n"}
+    outcome = run("restore", "r", {}, env={"RESTORE_COPY": "latest"}, backups=copy)
+    assert "nothing was changed: redis-1.rdb is not what was written: its checksum differs" in outcome.done.stdout
+    assert outcome.asked == []
+
+
+def test_copies_are_a_job_with_the_least_rights(objects: Objects) -> None:
+    spec = objects.one("CronJob", "redis-backup")["spec"]
+    assert (spec["schedule"], spec["concurrencyPolicy"]) == ("17 2 * * *", "Forbid")
+    pod = spec["jobTemplate"]["spec"]["template"]["spec"]
+    secret = next(volume["secret"] for volume in pod["volumes"] if volume["name"] == "users")
+    assert [item["key"] for item in secret["items"]] == ["backup"]
+    claim = objects.one("PersistentVolumeClaim", "redis-backup")
+    assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert claim["spec"]["resources"]["requests"]["storage"] == "50Gi"
+    restore = objects.one("CronJob", "redis-restore")["spec"]
+    assert restore["suspend"] is True
+    container = restore["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"]["limits"]["memory"] == "8Gi"
+    assert [m["readOnly"] for m in container["volumeMounts"] if m["name"] == "backup"] == [True]
+
+
+def test_without_copies_there_is_nothing_of_them(render: Render) -> None:
+    objects = render(CHART, {"backup": {"enabled": False}})
+    assert not objects.of("CronJob") and not objects.of("PersistentVolumeClaim")
+
+
+def test_a_master_without_replicas_is_refused_with_the_numbers(render: Render) -> None:
+    with pytest.raises(RenderError, match=r"min-replicas-to-write is 1, but of redis.replicas \(1\) one is the master"):
+        render(CHART, {"redis": {"replicas": 1}})
+    assert render(CHART, {"redis": {"replicas": 1, "configuration": {"min-replicas-to-write": 0}}})
 
 
 def test_scripts_are_clean_shell() -> None:
