@@ -74,6 +74,10 @@ options:
       rewrite_prefix:
         description: What the upstream gets instead of the prefix that matched.
         type: str
+      public:
+        description: Asks for no proof of who calls, whatever O(authentication) is.
+        type: bool
+        default: false
   upstreams:
     description: The services behind the edge.
     type: list
@@ -167,6 +171,96 @@ options:
     type: list
     elements: str
     default: []
+  rate_limits:
+    description:
+      - How many requests are answered; more get 429 with C(Retry-After). A request that several rows limit needs room
+        in each.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the limit.
+        type: str
+        required: true
+      routes:
+        description: Names of the routes that it limits together.
+        type: list
+        elements: str
+        required: true
+      per:
+        description:
+          - What is counted apart. V(user) is X-User-ID, and the client's address where there is none; V(address) is the
+            client's address; V(language) is that of the header C(Language-Title), one of O(languages) or another.
+          - Empty counts all requests together.
+        type: list
+        elements: str
+        required: true
+      requests:
+        description: How many in each unit.
+        type: int
+        required: true
+      anonymous_requests:
+        description: How many for an address without a user, with V(user) in C(per). C(requests) where absent.
+        type: int
+      unit:
+        description: The time in which they are counted.
+        type: str
+        choices: [second, minute, hour, day]
+        required: true
+  rate_limit_exempt_users:
+    description: Users whom no limit per user counts.
+    type: list
+    elements: str
+    default: []
+  rate_limit_service:
+    description:
+      - Dictionary with C(address) and C(port) of the service (envoyproxy/ratelimit, with its RESPONSE_DYNAMIC_METADATA)
+        that counts for all Envoys.
+      - While it is away, and where there is none, each Envoy counts for itself, up to the limit divided by O(replicas).
+    type: dict
+  rate_limit_timeout_seconds:
+    description: How long an answer of the service may take.
+    type: float
+    default: 0.05
+  languages:
+    description: The languages that limits tell apart.
+    type: list
+    elements: str
+    default: [nodejs, python, rust]
+  replicas:
+    description: How many Envoys there are.
+    type: int
+    default: 1
+  trust_user_id:
+    description: Whether an X-User-ID from outside is believed. It is removed otherwise.
+    type: bool
+    default: false
+  authentication:
+    description:
+      - The proof that callers give on every route that is not C(public); the others get 401.
+      - With V(jwt) and V(api_key), the upstream gets the caller's name as X-User-ID.
+    type: str
+    choices: [none, jwt, api_key]
+    default: none
+  jwt:
+    description:
+      - With O(authentication=jwt), a dictionary with C(issuer), C(audiences) (a list), C(user_claim) (C(sub) where
+        absent), and C(jwks) (the keys, a dictionary or JSON) or C(jwks_uri) (where they are fetched).
+    type: dict
+  api_key_clients:
+    description: With O(authentication=api_key), the names of the clients.
+    type: list
+    elements: str
+    default: []
+  api_key_secret:
+    description: Name of the Secret whose keys RV(_value.api_keys) refers to.
+    type: str
+    default: ingress-api-keys
+  http3:
+    description: Listen on UDP too, and tell clients with C(alt-svc).
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -187,6 +281,19 @@ EXAMPLES = r"""
       - name: api
         match: {prefix: /api/v1/}
         upstream: controller
+
+- name: A new version for those who ask for it, and for one request in twenty of the others
+  ansible.builtin.debug:
+    msg: "{{ (routes | lambda_microservice.platform.envoy_configuration(upstreams)).files['routes.yaml'] }}"
+  vars:
+    upstreams:
+      - {name: controller, address: controller-headless.controller.svc.cluster.local, port: 8080}
+      - {name: next, address: controller-next-headless.controller.svc.cluster.local, port: 8080}
+    routes:
+      - {name: canary, match: {prefix: /api/v1/, headers: [{name: x-canary, exact: "true"}]}, upstream: next}
+      - name: api
+        match: {prefix: /api/v1/}
+        upstream: [{name: controller, weight: 95}, {name: next, weight: 5}]
 """
 
 RETURN = r"""
@@ -199,6 +306,12 @@ _value:
       type: dict
     validation:
       description: The same as one JSON document without files, for C(envoy --mode validate).
+      type: str
+    rate_limits:
+      description: The configuration of the rate limit service.
+      type: str
+    api_keys:
+      description: The file with the clients' keys, as a text that M(lambda_microservice.platform.secret) fills in.
       type: str
 """
 

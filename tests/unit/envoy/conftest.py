@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils import envoy_configuration as envoy
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils import envoy_configuration_callers as callers
 
 
 @pytest.fixture(scope="session")
@@ -181,9 +182,24 @@ class Edge:
                 text = text.replace(f"port_value: {pod_port}\n", f"port_value: {port}\n")
             text = text.replace(envoy.CONFIGURATION_FOLDER, str(folder))
             text = text.replace(envoy.CERTIFICATE_FOLDER, str(self.root / "certificate"))
+            text = text.replace(callers.API_KEYS_FOLDER, str(self.root / "api-keys"))
             (version / name).write_text(text)
             if not (folder / name).is_symlink():
                 (folder / name).symlink_to(f"..data/{name}")
+        swap(folder, version.name)
+
+    def place_api_keys(self, keys: dict[str, str]) -> None:
+        """Put client -> key in place as the Secret would, also below a running Envoy."""
+        self.generation += 1
+        folder = self.root / "api-keys"
+        version = folder / f"..{self.generation}"
+        version.mkdir(parents=True)
+        text = callers.api_keys_file(list(keys), "keys")
+        for client, key in keys.items():
+            text = text.replace(f"{{value:keys/{client}}}", key)
+        (version / callers.API_KEYS_FILE).write_text(text)
+        if not (folder / callers.API_KEYS_FILE).is_symlink():
+            (folder / callers.API_KEYS_FILE).symlink_to(f"..data/{callers.API_KEYS_FILE}")
         swap(folder, version.name)
 
     def start(self, configuration: envoy.Configuration) -> None:

@@ -87,7 +87,7 @@ def test_a_route_has_its_own_timeout_or_the_edges_and_the_idle_timer_outlasts_it
 
 
 def test_only_what_was_not_sent_is_retried():
-    assert virtual_host()["retry_policy"]["retry_on"] == "connect-failure,refused-stream"
+    assert virtual_host()["retry_policy"]["retry_on"] == "connect-failure,refused-stream,reset-before-request"
     assert "retry_policy" not in json.dumps(virtual_host()["routes"])
 
 

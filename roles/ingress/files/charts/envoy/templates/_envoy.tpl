@@ -23,6 +23,11 @@ containers:
     ports:
       - name: https
         containerPort: 8443
+      {{- if .values.http3 }}
+      - name: https-udp
+        containerPort: 8443
+        protocol: UDP
+      {{- end }}
       - name: http
         containerPort: 8080
       - name: metrics
@@ -38,6 +43,10 @@ containers:
         mountPath: /etc/envoy/configuration
       - name: certificate
         mountPath: /etc/envoy/certificate
+      {{- if .values.apiKeySecret }}
+      - name: api-keys
+        mountPath: /etc/envoy/api-keys
+      {{- end }}
       {{- include "library.writableMounts" . | indent 6 }}
 volumes:
   - name: bootstrap
@@ -50,5 +59,14 @@ volumes:
     secret:
       secretName: {{ .values.certificateSecret }}
       defaultMode: 0440
+  {{- with .values.apiKeySecret }}
+  - name: api-keys
+    secret:
+      secretName: {{ . }}
+      defaultMode: 0440
+      # Its other keys are those that people hand to the clients.
+      items:
+        - {key: api-keys.yaml, path: api-keys.yaml}
+  {{- end }}
   {{- include "library.writableVolumes" . | indent 2 }}
 {{- end }}

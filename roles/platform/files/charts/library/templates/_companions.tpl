@@ -71,6 +71,9 @@ spec:
       {{- with $port.appProtocol }}
       appProtocol: {{ . }}
       {{- end }}
+      {{- with $port.protocol }}
+      protocol: {{ . }}
+      {{- end }}
     {{- end }}
 {{- end -}}
 {{- end -}}
