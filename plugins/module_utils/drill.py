@@ -106,7 +106,7 @@ ARGUMENT_SPEC: Object = {
 }
 
 LOAD_SPEC: dict[str, Object] = {
-    "edge": {"scripts": None, "rate": 50, "users": 100, "timeout_seconds": 10},
+    "edge": {"scripts": None, "shares": {}, "rate": 50, "users": 100, "timeout_seconds": 10},
     "store": {
         "namespace": None,
         "url": None,
@@ -128,7 +128,6 @@ _STEADY_AT_MOST_SECONDS = 90.0
 
 def run(params: Object, check_mode: bool, diff: bool, progress: Callable[[str], None] | None = None) -> Object:
     """Make all drills; in check mode only say which. The result has ``failed`` where a bound was missed."""
-    say = progress or (lambda line: None)
     params = {
         **params,
         "loads": {name: load_of(name, given) for name, given in params["loads"].items()},
@@ -140,7 +139,7 @@ def run(params: Object, check_mode: bool, diff: bool, progress: Callable[[str], 
         return {"changed": bool(names), "msg": f"would make the drills: {'; '.join(names) or 'none'}", "drills": []}
     try:
         with interruptible():
-            return Drills(Cluster(params), params, say).run()
+            return Drills(Cluster(params), params, progress).run()
     except Interrupted as signal_name:
         return {
             "failed": True,
@@ -236,10 +235,11 @@ def interruptible() -> Iterator[None]:
 class Drills:
     """All drills of one call, one after the other."""
 
-    def __init__(self, cluster: Cluster, params: Object, progress: Callable[[str], None]) -> None:
+    def __init__(self, cluster: Cluster, params: Object, progress: Callable[[str], None] | None) -> None:
         self.cluster = cluster
         self.params = params
-        self.progress = progress
+        self.shown = progress is not None
+        self.progress = progress or (lambda line: None)
         self.rows: list[Object] = []
 
     def run(self) -> Object:
@@ -387,15 +387,17 @@ class Drills:
         for line in lines:
             self.progress(line)
         wrong = [row for row in self.rows if row.get("verdict") != measuring.HELD]
-        outcome: Object = {"changed": True, "drills": self.rows, "table": lines}
-        if wrong or len(self.rows) < len(self.params["drills"]):
-            told = "\n".join(f"- {row['drill']}: {said(row)}" for row in wrong)
-            return {
-                **outcome,
-                "failed": True,
-                "msg": f"{len(wrong)} of {len(self.params['drills'])} drills did not hold:\n{told}\n",
-            }
-        return {**outcome, "msg": f"{len(self.rows)} drills held"}
+        if not wrong and len(self.rows) == len(self.params["drills"]):
+            return {"changed": True, "msg": f"{len(self.rows)} drills held", "drills": self.rows, "table": lines}
+        told = "\n".join(f"- {row['drill']}: {said(row)}" for row in wrong)
+        return {
+            "failed": True,
+            "changed": True,
+            "msg": f"{len(wrong)} of {len(self.params['drills'])} drills did not hold:\n{told}\n",
+            "failed_drills": [row["drill"] for row in wrong],
+            # Where no line could be shown while it ran, the result is all that there is to read.
+            **({} if self.shown else {"table": lines}),
+        }
 
 
 def said(row: Object) -> str:

@@ -37,6 +37,8 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.verif
 Object = dict[str, Any]
 
 APP = "drill-load"
+SESSION = "session"
+"""The part of a load at the edge that asks for sessions and executes nothing."""
 _RESULTS = "/results/results.csv"
 _CREDENTIALS = "/run/credentials"
 _AUTHORITY = "/run/authority"
@@ -89,15 +91,14 @@ class EdgeLoad(Load):
         self.folder = tempfile.mkdtemp(prefix="drill-")
         edge = Edge(self.edge["url"], "", self.edge.get("ca_file") or "")
         users = [f"drill-{self.run}-{number}" for number in range(self.spec["users"])]
-        languages = itertools.cycle(sorted(self.spec["scripts"]))
-        wanted = list(zip(users, languages, strict=False))
+        wanted = list(zip(users, itertools.cycle(in_turn(self.spec)), strict=False))
         sessions = concurrently(lambda item: self._session(edge, *item), wanted)
         for session in sessions:
             if isinstance(session, PlatformError):
                 raise session
         with open(os.path.join(self.folder, "targets"), "w", encoding="utf-8") as file:
-            for user, session in zip(users, sessions, strict=True):
-                file.write(json.dumps(edge_target(edge.url, str(session), user)) + "\n")
+            for (user, what), session in zip(wanted, sessions, strict=True):
+                file.write(json.dumps(edge_target(edge.url, str(session), user, what)) + "\n")
         argv = [self.generator, "attack", "-rate", str(self.rate), "-timeout", f"{self.spec['timeout_seconds']}s"]
         argv += ["-output", os.path.join(self.folder, "results.csv"), "-name", self.run]
         if self.edge.get("ca_file"):
@@ -127,7 +128,8 @@ class EdgeLoad(Load):
                 reason="generator",
             ) from None
 
-    def _session(self, edge: Edge, user: str, language: str) -> str:
+    def _session(self, edge: Edge, user: str, what: str) -> str:
+        language = min(self.spec["scripts"]) if what == SESSION else what
         answer = edge.call(
             "POST",
             "/api/v1/initialize",
@@ -178,12 +180,27 @@ class EdgeLoad(Load):
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def edge_target(url: str, session: str, user: str) -> Object:
-    """An execution of the user's session, as a target in vegeta's form."""
+def in_turn(spec: Object) -> list[str]:
+    """The languages of the load, and SESSION if it has a share, each as often as its share says (a language at least
+    once), spread evenly.
+    """
+    shares = {language: spec["shares"].get(language, 1) for language in spec["scripts"]}
+    if spec["shares"].get(SESSION):
+        shares[SESSION] = spec["shares"][SESSION]
+    # The k-th of n equal parts of a turn ends at k/n of it.
+    turns = [(part / share, what) for what, share in shares.items() for part in range(1, share + 1)]
+    return [what for _end, what in sorted(turns)]
+
+
+def edge_target(url: str, session: str, user: str, what: str) -> Object:
+    """A question for the user's session, or an execution of it, as a target in vegeta's form."""
+    headers = {"X-User-ID": [user]}
+    if what == SESSION:
+        return {"method": "GET", "url": f"{url}/api/v1/sessions/{session}", "header": headers}
     return {
         "method": "POST",
         "url": f"{url}/api/v1/execute/{session}",
-        "header": {"Content-Type": ["application/json"], "X-User-ID": [user]},
+        "header": {"Content-Type": ["application/json"], **headers},
         "body": base64.b64encode(b'{"params": {}}').decode(),
     }
 

@@ -89,6 +89,8 @@ options:
     description:
       - The loads by name. One with C(scripts) (language to script) executes them through the edge, from this machine,
         with C(rate) requests a second (50), as C(users) users (100) with a session each; C(timeout_seconds) is 10.
+        C(shares) (language to a whole number, 1 where it is not named) says how often each is executed, and with
+        V(session) how often a session is asked for and nothing executed.
       - Any other writes to a store, from a pod in C(namespace), with C(rate) writes a second (200) to C(url)
         (V(redis://HOST:PORT) or a connection URI of PostgreSQL). C(app) and C(port) are the pods that the URL leads to,
         for a NetworkPolicy. C(credentials) is a Secret with username and password, C(authority) one with C(ca.crt).
@@ -198,8 +200,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 drills:
-  description: One row for each drill that was made.
-  returned: always
+  description: One row for each drill that was made. O(output) has them also after a failure.
+  returned: success
   type: list
   elements: dict
   contains:
@@ -221,7 +223,12 @@ drills:
     errors: {description: The most frequent errors., type: list, elements: str, returned: measured}
 table:
   description: The same as lines of text. The action plugin shows them itself.
-  returned: always
+  returned: success
+  type: list
+  elements: str
+failed_drills:
+  description: The names of the drills that did not hold; the message tells of each.
+  returned: failure
   type: list
   elements: str
 """

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-const table = `create table if not exists drill_writes (
+const table = `create table if not exists drill.writes (
 	run text not null, seq bigint not null, at timestamptz not null default clock_timestamp(), primary key (run, seq))`
 
 type postgresqlStore struct{ pool *pgxpool.Pool }
@@ -52,12 +52,12 @@ func (s *postgresqlStore) write(ctx context.Context, run, seq string) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.pool.Exec(ctx, "insert into drill_writes (run, seq) values ($1, $2)", run, number)
+	_, err = s.pool.Exec(ctx, "insert into drill.writes (run, seq) values ($1, $2)", run, number)
 	return err
 }
 
 func (s *postgresqlStore) stored(ctx context.Context, run string, count uint64, found func(uint64)) error {
-	rows, err := s.pool.Query(ctx, "select seq from drill_writes where run = $1 and seq < $2", run, int64(count))
+	rows, err := s.pool.Query(ctx, "select seq from drill.writes where run = $1 and seq < $2", run, int64(count))
 	if err != nil {
 		return err
 	}
@@ -70,6 +70,6 @@ func (s *postgresqlStore) stored(ctx context.Context, run string, count uint64, 
 }
 
 func (s *postgresqlStore) forget(ctx context.Context, run string, _ uint64) error {
-	_, err := s.pool.Exec(ctx, "delete from drill_writes where run = $1", run)
+	_, err := s.pool.Exec(ctx, "delete from drill.writes where run = $1", run)
 	return err
 }

@@ -146,6 +146,10 @@ def play(stage, tmp_path, drills=1, **changed):
     return Drills(None, params, stage.lines.append).run()
 
 
+def rows(tmp_path):
+    return json.loads((tmp_path / "drill.json").read_text())["drills"]
+
+
 def test_a_drill_that_holds(monkeypatch, tmp_path):
     stage = Stage(monkeypatch)
     result = play(stage, tmp_path)
@@ -153,7 +157,7 @@ def test_a_drill_that_holds(monkeypatch, tmp_path):
     assert stage.done == ["settle", "aim", "start", "strike", "heal", "settle", "stop", "heal", "remove"]
     (row,) = result["drills"]
     assert (row["verdict"], row["failed"], row["lost"], row["victims"]) == ("held", 2, 0, ["redis-0 on node-a"])
-    assert json.loads((tmp_path / "drill.json").read_text())["drills"] == [row]
+    assert rows(tmp_path) == [row]
     assert stage.lines[-1].startswith("drill 0")
 
 
@@ -161,7 +165,8 @@ def test_a_bound_that_is_missed_fails_at_the_end_of_all(monkeypatch, tmp_path):
     stage = Stage(monkeypatch, outage=9.0)
     result = play(stage, tmp_path, drills=2)
     assert result["failed"]
-    assert [row["verdict"] for row in result["drills"]] == ["MISSED", "MISSED"]
+    assert [row["verdict"] for row in rows(tmp_path)] == ["MISSED", "MISSED"]
+    assert result["failed_drills"] == ["drill 0", "drill 1"]
     assert "nothing was acknowledged for" in result["msg"]
 
 
@@ -184,7 +189,8 @@ def test_what_never_recovers_is_mended_and_told(monkeypatch, tmp_path):
 def test_an_error_leaves_nothing_broken(monkeypatch, tmp_path, fails_at, undone):
     stage = Stage(monkeypatch, fails_at=fails_at)
     result = play(stage, tmp_path, drills=2)
-    assert [row["verdict"] for row in result["drills"]] == ["ERROR", "ERROR"]
+    assert result["failed_drills"] == ["drill 0", "drill 1"]
+    assert [row["verdict"] for row in rows(tmp_path)] == ["ERROR", "ERROR"]
     first = stage.done[1 : stage.done.index("aim", 2)]
     assert [step for step in first if step in ("heal", "remove")] == undone
     assert first[-1] == "settle"
@@ -200,7 +206,7 @@ def test_a_platform_that_does_not_come_back_ends_the_drills(monkeypatch, tmp_pat
 
     monkeypatch.setattr(StagedRollout, "run", lambda self: settle())
     result = play(stage, tmp_path, drills=3)
-    assert len(result["drills"]) == 1
+    assert len(rows(tmp_path)) == 1
     assert result["failed"]
     assert "redis-0 is away" in result["msg"]
 

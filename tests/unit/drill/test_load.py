@@ -10,6 +10,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.lambda_microservice.platform.plugins.filter.with_tags import with_tags
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.drill_load import (
     edge_target,
+    in_turn,
     store_objects,
 )
 
@@ -26,10 +27,23 @@ STORE = {
 
 
 def test_an_execution_in_vegetas_form():
-    target = edge_target("https://localhost:8443", "some-id", "drill-7")
+    target = edge_target("https://localhost:8443", "some-id", "drill-7", "python")
     assert target["url"] == "https://localhost:8443/api/v1/execute/some-id"
     assert target["header"]["X-User-ID"] == ["drill-7"]
     assert json.loads(base64.b64decode(target["body"])) == {"params": {}}
+
+
+def test_languages_take_turns_by_their_shares():
+    turn = in_turn({"scripts": {"rust": "", "python": "", "nodejs": ""}, "shares": {"rust": 4, "python": 2}})
+    assert turn == ["rust", "python", "rust", "rust", "nodejs", "python", "rust"]
+    assert in_turn({"scripts": {"python": "", "nodejs": ""}, "shares": {}}) == ["nodejs", "python"]
+    turn = in_turn({"scripts": {"rust": ""}, "shares": {"session": 3}})
+    assert sorted(turn) == ["rust", "session", "session", "session"]
+
+
+def test_a_session_is_asked_for_without_executing_it():
+    target = edge_target("https://localhost:8443", "some-id", "drill-7", "session")
+    assert (target["method"], target["url"]) == ("GET", "https://localhost:8443/api/v1/sessions/some-id")
 
 
 def test_the_pod_keeps_away_from_what_fails_and_is_restricted():
