@@ -1,30 +1,17 @@
 """Waits for one script, runs it, and writes what came of it. The frames are described in images/runtime/src/frame.rs.
+fork_server.py makes a process for each.
 
-What the script can do to this module's objects changes only its own answer: the process ends with it, and the supervisor
-relies on the kernel for everything else.
+What the script can do to this module's objects changes only its own answer: the process ends with it, and the
+supervisor relies on the kernel for everything else.
 """
 
 import linecache
 import os
+import random
 import sys
 import time
 import types
 from json import dumps, loads
-
-# What scripts commonly import, loaded while nobody waits.
-import base64  # noqa: F401
-import collections  # noqa: F401
-import datetime  # noqa: F401
-import decimal  # noqa: F401
-import functools  # noqa: F401
-import hashlib  # noqa: F401
-import itertools  # noqa: F401
-import math  # noqa: F401
-import random
-import re  # noqa: F401
-import statistics  # noqa: F401
-import string  # noqa: F401
-import uuid  # noqa: F401
 
 JOB = 3
 FRAMES = 4
@@ -97,6 +84,7 @@ def call(script, params, context):
 def run():
     global begun
     job = loads(read(int.from_bytes(read(4), "little")))
+    # Forks have one state in common.
     random.seed()
     # So that traceback.print_exc() in a script shows the script's own lines.
     linecache.cache[FILE] = (len(job["script"]), None, job["script"].splitlines(True), FILE)
@@ -118,5 +106,6 @@ def run():
     end(b"R", payload)
 
 
-write(b"S")
-run()
+def work():
+    write(b"S")
+    run()

@@ -211,14 +211,28 @@ fn number(
     let Some(found) = variable(name) else {
         return Ok(default.clamp(least, most));
     };
-    match found.trim().parse() {
-        Ok(value) if (least..=most).contains(&value) => Ok(value),
-        _ => Err(wrong(
-            name,
-            &found,
-            &format!("a whole number from {least} to {most}"),
-        )),
+    let bytes = name.ends_with("_BYTES");
+    let value = if bytes {
+        quantity(&found)
+    } else {
+        found.trim().parse().ok()
+    };
+    let range = format!("a whole number from {least} to {most}");
+    match value {
+        Some(value) if (least..=most).contains(&value) => Ok(value),
+        _ if bytes => Err(wrong(name, &found, &format!("{range}, or as in 64Mi"))),
+        _ => Err(wrong(name, &found, &range)),
     }
+}
+
+/// A number of bytes, which may end in Ki, Mi or Gi as Kubernetes' quantities do.
+fn quantity(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let (digits, unit) = [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1u64 << 30)]
+        .into_iter()
+        .find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, unit)))
+        .unwrap_or((text, 1));
+    digits.parse::<u64>().ok()?.checked_mul(unit)
 }
 
 fn flag(
@@ -271,6 +285,20 @@ mod tests {
     }
 
     #[test]
+    fn bytes_may_be_quantities() {
+        for (text, bytes) in [
+            ("67108864", 64 * MIB),
+            ("128Mi", 128 * MIB),
+            ("1Gi", 1 << 30),
+        ] {
+            let config = config(&[("MEMORY_LIMIT_BYTES", text)]).unwrap();
+            assert_eq!(config.limits.memory_bytes, bytes);
+        }
+        assert!(config(&[("OUTPUT_LIMIT_BYTES", "18446744073709551615Gi")]).is_err());
+        assert!(config(&[("PORT", "8Ki")]).is_err());
+    }
+
+    #[test]
     fn executions_at_their_limit_fit_into_the_container() {
         for language in [
             LanguageName::Nodejs,
@@ -303,6 +331,8 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("from 1 to 30"), "{error}");
+        let error = config(&[("OUTPUT_LIMIT_BYTES", "5MB")]).unwrap_err();
+        assert!(error.to_string().contains("or as in 64Mi"), "{error}");
         assert!(config(&[("RUNTIME_LANGUAGE", "cobol")]).is_err());
         assert!(config(&[("REQUIRE_LANDLOCK", "maybe")]).is_err());
     }

@@ -179,10 +179,7 @@ pub async fn run(
             outcome(frame, begun.elapsed(), peak)
         }
         End::Frame(Err(FrameError::TooLong(_))) => Err(too_much_output(limits)),
-        End::Frame(Err(FrameError::Malformed)) => Err(Failure::new(
-            FailureKind::Channel,
-            "the script wrote to the channel that its result goes through",
-        )),
+        End::Frame(Err(FrameError::Malformed)) => Err(wrote_to_channel()),
         End::Frame(Err(FrameError::Closed)) => {
             let exit = timeout(EXIT_WAIT, process.exit()).await;
             let _ = timeout(
@@ -255,9 +252,16 @@ fn outcome(frame: Frame, wall: Duration, memory_bytes: u64) -> Result<Success, F
         Kind::NotJson => FailureKind::NotJson,
         Kind::Exited => FailureKind::Exit,
         Kind::Memory => FailureKind::Memory,
-        Kind::Started => FailureKind::Channel,
+        Kind::Started => return Err(wrote_to_channel()),
     };
     Err(Failure::new(kind, frame.message()))
+}
+
+fn wrote_to_channel() -> Failure {
+    Failure::new(
+        FailureKind::Channel,
+        "the script wrote to the channel that its result goes through",
+    )
 }
 
 fn too_much_output(limits: &Limits) -> Failure {

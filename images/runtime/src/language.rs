@@ -9,9 +9,12 @@ use crate::config::{Config, LanguageName};
 use crate::isolation::Profile;
 use crate::isolation::filesystem::Paths;
 use crate::limits::ProcessLimits;
-use crate::sandbox::Spec;
+use crate::sandbox::{Confinement, Spec};
 
 const MIB: u64 = 1024 * 1024;
+
+/// What every process has in its environment.
+const ENVIRONMENT: [(&str, &str); 2] = [("LANG", "C.UTF-8"), ("TZ", "UTC")];
 
 /// An interpreter or compiler as it is installed here.
 #[derive(Clone, Debug)]
@@ -84,53 +87,61 @@ impl Language {
         })
     }
 
-    /// A process that loads the language and waits for its script. For Node.js and Python.
+    /// A process of Node.js that waits for its script.
     pub fn worker(&self, config: &Config, folder: &Path) -> Spec {
-        let limits = &config.limits;
-        let worker = config.worker.display().to_string();
-        let (arguments, headroom) = match self.name {
-            LanguageName::Nodejs => {
-                // What is outside of the old generation (young generation, code, stacks, Node.js itself) takes up to 64 MiB.
-                let heap = (limits.memory_bytes / MIB).saturating_sub(64).max(32);
-                let arguments = vec![
-                    format!("--max-old-space-size={heap}"),
-                    // A core or so is there; each of V8's helper threads has a stack and an arena.
-                    "--v8-pool-size=1".into(),
-                    "--no-addons".into(),
-                    worker,
-                ];
-                // Measured: Node.js 18 starts with 28 MiB of private writable mappings; the stacks of libuv's four threads
-                // add 32 MiB when a script first uses them. What is touched of it counts in the memory limit as well.
-                (arguments, 96 * MIB)
-            }
-            _ => (vec!["-I".into(), "-B".into(), worker], 16 * MIB),
-        };
+        // What is outside of the old generation (young generation, code, stacks, Node.js itself) takes up to 64 MiB.
+        let heap = (config.limits.memory_bytes / MIB)
+            .saturating_sub(64)
+            .max(32);
+        let arguments = vec![
+            format!("--max-old-space-size={heap}"),
+            // A core or so is there; each of V8's helper threads has a stack and an arena.
+            "--v8-pool-size=1".into(),
+            "--no-addons".into(),
+            config.worker.display().to_string(),
+        ];
         let mut paths = self.paths(folder);
         paths.read.push(config.worker.clone());
-        self.spec(
-            config,
-            Profile::Script,
-            self.program.clone(),
+        // Measured: Node.js 18 starts with 28 MiB of private writable mappings; the stacks of libuv's four threads add
+        // 32 MiB when a script first uses them. What is touched of it counts in the memory limit as well.
+        let confinement = self.confinement(config, Profile::Script, folder, paths, 96 * MIB);
+        Spec {
+            program: self.program.clone(),
             arguments,
-            folder,
-            paths,
-            headroom,
-        )
+            confinement,
+        }
+    }
+
+    /// The process of Python that others are forked from.
+    pub fn fork_server(&self, config: &Config) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(&self.program);
+        command
+            .args(["-I", "-B"])
+            .arg(&config.worker)
+            .env_clear()
+            .envs(ENVIRONMENT);
+        command
+    }
+
+    /// A process of Python that waits for its script.
+    pub fn fork(&self, config: &Config, folder: &Path) -> Confinement {
+        let mut paths = self.paths(folder);
+        // Tracebacks show its lines.
+        paths
+            .read
+            .extend(config.worker.parent().map(Path::to_owned));
+        self.confinement(config, Profile::Forked, folder, paths, 16 * MIB)
     }
 
     /// A compiled Rust script.
     pub fn program(&self, config: &Config, program: &Path, folder: &Path) -> Spec {
         let mut paths = self.paths(folder);
         paths.execute.push(program.to_owned());
-        self.spec(
-            config,
-            Profile::Script,
-            program.to_owned(),
-            vec![],
-            folder,
-            paths,
-            16 * MIB,
-        )
+        Spec {
+            program: program.to_owned(),
+            arguments: vec![],
+            confinement: self.confinement(config, Profile::Script, folder, paths, 16 * MIB),
+        }
     }
 
     /// The compiler, at work in `folder`.
@@ -139,25 +150,23 @@ impl Language {
         paths.execute.push("/usr/bin".into());
         paths.read.push(config.worker.clone());
         // A script's `include_str!` would show it; the compiler does without.
-        paths.read.retain(|path| path != Path::new("/proc/self"));
-        let mut spec = self.spec(
-            config,
-            Profile::Compiler,
-            self.program.clone(),
-            arguments,
-            folder,
-            paths,
-            0,
-        );
-        spec.environment.push(("PATH".into(), "/usr/bin".into()));
-        spec.limits = ProcessLimits {
+        paths.own_process = false;
+        let mut confinement = self.confinement(config, Profile::Compiler, folder, paths, 0);
+        confinement
+            .environment
+            .push(("PATH".into(), "/usr/bin".into()));
+        confinement.limits = ProcessLimits {
             cpu_seconds: config.compile.timeout.as_secs() * 2,
             data_bytes: config.compile.memory_bytes,
             file_bytes: config.compile.program_bytes,
             open_files: 256,
             stack_bytes: 8 * MIB,
         };
-        spec
+        Spec {
+            program: self.program.clone(),
+            arguments,
+            confinement,
+        }
     }
 
     fn paths(&self, folder: &Path) -> Paths {
@@ -176,7 +185,6 @@ impl Language {
             "/etc/ssl/openssl.cnf",
             "/dev/urandom",
             "/dev/random",
-            "/proc/self",
         ]);
         read.push(self.prefix.join("share"));
         Paths {
@@ -184,35 +192,28 @@ impl Language {
             read,
             own: vec![folder.to_owned()],
             write: paths(&["/dev/null"]),
+            own_process: true,
         }
     }
 
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one caller for each kind of process, all above"
-    )]
-    fn spec(
+    fn confinement(
         &self,
         config: &Config,
         profile: Profile,
-        program: PathBuf,
-        arguments: Vec<String>,
         folder: &Path,
         paths: Paths,
         headroom: u64,
-    ) -> Spec {
+    ) -> Confinement {
         let limits = &config.limits;
-        let folder_text = folder.display().to_string();
-        Spec {
+        let own = folder.display().to_string();
+        let environment = [("HOME", own.as_str()), ("TMPDIR", &own)];
+        Confinement {
             profile,
-            program,
-            arguments,
-            environment: vec![
-                ("HOME".into(), folder_text.clone()),
-                ("TMPDIR".into(), folder_text),
-                ("LANG".into(), "C.UTF-8".into()),
-                ("TZ".into(), "UTC".into()),
-            ],
+            environment: environment
+                .into_iter()
+                .chain(ENVIRONMENT)
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
             directory: folder.to_owned(),
             paths,
             limits: ProcessLimits {

@@ -20,8 +20,7 @@ pub struct Limits {
     pub threads: u64,
 }
 
-/// What the kernel itself holds a process to, from setrlimit(2). Set before the interpreter starts, so also while it
-/// starts.
+/// What the kernel itself holds a process to, from setrlimit(2). Set before any code of a caller is there.
 ///
 /// RLIMIT_NPROC is not among them: it counts every process of the UID on the node, those of other pods included
 /// (setrlimit(2)), so whether a script may start a thread would depend on strangers. seccomp forbids new processes and
@@ -40,17 +39,26 @@ pub struct ProcessLimits {
 
 impl ProcessLimits {
     pub fn apply(&self) -> nix::Result<()> {
-        let set = |resource, value| setrlimit(resource, value, value);
-        // One second between the soft limit and the hard one: SIGXCPU at the first, which names the cause; SIGKILL at the
-        // second for what ignores it.
-        setrlimit(Resource::RLIMIT_CPU, self.cpu_seconds, self.cpu_seconds + 1)?;
-        set(Resource::RLIMIT_DATA, self.data_bytes)?;
-        set(Resource::RLIMIT_FSIZE, self.file_bytes)?;
-        set(Resource::RLIMIT_NOFILE, self.open_files)?;
-        set(Resource::RLIMIT_STACK, self.stack_bytes)?;
-        set(Resource::RLIMIT_CORE, 0)?;
-        set(Resource::RLIMIT_MEMLOCK, 0)?;
-        set(Resource::RLIMIT_MSGQUEUE, 0)
+        self.all()
+            .into_iter()
+            .try_for_each(|(resource, soft, hard)| setrlimit(resource, soft, hard))
+    }
+
+    /// Resource, soft limit, hard limit.
+    pub fn all(&self) -> [(Resource, u64, u64); 8] {
+        let both = |resource, value| (resource, value, value);
+        [
+            // One second between the soft limit and the hard one: SIGXCPU at the first, which names the cause; SIGKILL at
+            // the second for what ignores it.
+            (Resource::RLIMIT_CPU, self.cpu_seconds, self.cpu_seconds + 1),
+            both(Resource::RLIMIT_DATA, self.data_bytes),
+            both(Resource::RLIMIT_FSIZE, self.file_bytes),
+            both(Resource::RLIMIT_NOFILE, self.open_files),
+            both(Resource::RLIMIT_STACK, self.stack_bytes),
+            both(Resource::RLIMIT_CORE, 0),
+            both(Resource::RLIMIT_MEMLOCK, 0),
+            both(Resource::RLIMIT_MSGQUEUE, 0),
+        ]
     }
 }
 

@@ -8,6 +8,7 @@ mod config;
 mod connections;
 mod error;
 mod execution;
+mod fork_server;
 mod frame;
 mod isolation;
 mod json;

@@ -204,6 +204,9 @@ impl Metrics {
         ] {
             drop(m.executions.get_or_create(&Execution { outcome }));
         }
+        for from in ["warm", "cold"] {
+            drop(m.starts.get_or_create(&Start { from }));
+        }
         for kind in FailureKind::ALL {
             drop(m.failures.get_or_create(&Kind {
                 kind: kind.as_str(),
@@ -303,5 +306,47 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `(name, type)`
+    fn registered(language: LanguageName) -> Vec<(String, String)> {
+        let text = Metrics::new(language, "1", 1).text();
+        let types = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        types
+            .map(|(name, kind)| (name.into(), kind.into()))
+            .collect()
+    }
+
+    #[test]
+    fn every_metric_is_described() {
+        let readme = include_str!("../README.md");
+        let mut all = registered(LanguageName::Rust);
+        all.extend(registered(LanguageName::Python));
+        for (name, kind) in all {
+            let row = readme
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{name}` | {kind} |")));
+            assert!(row.is_some(), "README.md has no row for the {kind} {name}");
+        }
+    }
+
+    #[test]
+    fn series_are_there_before_their_first_event() {
+        let text = Metrics::new(LanguageName::Rust, "1", 1).text();
+        for series in [
+            r#"lambda_runtime_executions_total{language="rust",outcome="rejected"} 0"#,
+            r#"lambda_runtime_failures_total{language="rust",kind="timeout"} 0"#,
+            r#"lambda_runtime_process_starts_total{language="rust",from="cold"} 0"#,
+            r#"lambda_runtime_compile_cache_requests_total{language="rust",result="hit"} 0"#,
+        ] {
+            assert!(text.contains(series), "{series}\n{text}");
+        }
     }
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::config::Config;
+use crate::config::{Config, LanguageName};
 use crate::execution::{self, Failure, FailureKind};
+use crate::fork_server::ForkServer;
 use crate::language::Language;
 use crate::metrics::Metrics;
 use crate::process::Process;
@@ -23,6 +24,8 @@ pub struct Pool {
     config: Arc<Config>,
     language: Arc<Language>,
     metrics: Arc<Metrics>,
+    /// For Python; Node.js has threads from its start on, so it cannot be forked.
+    fork_server: Option<ForkServer>,
     ready: Mutex<VecDeque<Process>>,
     taken: Notify,
     /// How the last start went; what the health check says.
@@ -36,11 +39,14 @@ impl Pool {
         language: Arc<Language>,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let fork_server = (language.name == LanguageName::Python)
+            .then(|| ForkServer::new(config.clone(), language.clone()));
         Self {
             supervisor,
             config,
             language,
             metrics,
+            fork_server,
             ready: Mutex::default(),
             taken: Notify::new(),
             last: Mutex::new(Err("no process has started yet".into())),
@@ -116,8 +122,17 @@ impl Pool {
         };
         let scratch =
             Scratch::create(&self.config.scratch_root.join("executions")).map_err(internal)?;
-        let spec = self.language.worker(&self.config, scratch.path());
-        let mut process = Process::start(&self.supervisor, &spec, scratch).map_err(internal)?;
+        let process = match &self.fork_server {
+            Some(fork_server) => {
+                let confinement = self.language.fork(&self.config, scratch.path());
+                fork_server.fork(confinement, scratch).await
+            }
+            None => {
+                let spec = self.language.worker(&self.config, scratch.path());
+                Process::start(&self.supervisor, &spec, scratch)
+            }
+        };
+        let mut process = process.map_err(internal)?;
         execution::started(&mut process, START_LIMIT).await?;
         Ok(process)
     }

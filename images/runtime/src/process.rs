@@ -2,14 +2,18 @@
 //! reaped, and its folder is wiped, whether its caller got an answer, gave up or went away.
 
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::sandbox::Spec;
@@ -25,34 +29,57 @@ pub struct Process {
 }
 
 pub struct Pipes {
-    pub job: ChildStdin,
-    pub frames: ChildStdout,
-    pub log: ChildStderr,
+    pub job: pipe::Sender,
+    pub frames: pipe::Receiver,
+    pub log: pipe::Receiver,
+}
+
+/// The process's ends of its pipes.
+pub struct Ends {
+    pub job: OwnedFd,
+    pub frames: OwnedFd,
+    pub log: OwnedFd,
+}
+
+impl Pipes {
+    pub fn new() -> io::Result<(Self, Ends)> {
+        let (job, job_end) = pipe::pipe()?;
+        let (frames_end, frames) = pipe::pipe()?;
+        let (log_end, log) = pipe::pipe()?;
+        let ends = Ends {
+            job: job_end.into_blocking_fd()?,
+            frames: frames_end.into_blocking_fd()?,
+            log: log_end.into_blocking_fd()?,
+        };
+        Ok((Self { job, frames, log }, ends))
+    }
 }
 
 impl Process {
     /// `supervisor` is the executable that the `sandbox` verb belongs to.
     pub fn start(supervisor: &Path, spec: &Spec, scratch: Scratch) -> io::Result<Self> {
-        let mut child = Command::new(supervisor)
+        let (pipes, ends) = Pipes::new()?;
+        let child = Command::new(supervisor)
             .arg("sandbox")
             .arg(serde_json::to_string(spec)?)
             .env_clear()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdin(ends.job)
+            .stdout(ends.frames)
+            .stderr(ends.log)
             .spawn()?;
-        let pid = child
-            .id()
-            .and_then(|pid| i32::try_from(pid).ok())
-            .expect("a child that was not waited for");
-        let pipes = Pipes {
-            job: child.stdin.take().expect("piped"),
-            frames: child.stdout.take().expect("piped"),
-            log: child.stderr.take().expect("piped"),
-        };
+        let pid = i32::try_from(child.id()).expect("process ids are below 2^22");
+        Self::adopt(Pid::from_raw(pid), pipes, scratch)
+    }
+
+    /// Takes charge of a child of this process that nothing has waited for.
+    pub fn adopt(pid: Pid, pipes: Pipes, scratch: Scratch) -> io::Result<Self> {
+        let child = Child::new(pid).inspect_err(|_| {
+            let _ = kill(pid, Signal::SIGKILL);
+            let _ = waitpid(pid, None);
+        })?;
         Ok(Self {
             child: Some(child),
-            pid: Pid::from_raw(pid),
+            pid,
             pipes,
             scratch: Some(scratch),
             slot: None,
@@ -98,7 +125,7 @@ impl Drop for Process {
         let pid = self.pid;
         // Both: the group exists only after the process has made its session, the first thing that it does.
         let _ = killpg(pid, Signal::SIGKILL);
-        if child.id().is_some() {
+        if child.status.is_none() {
             let _ = kill(pid, Signal::SIGKILL);
         }
         let (scratch, slot) = (self.scratch.take(), self.slot.take());
@@ -108,17 +135,70 @@ impl Drop for Process {
         tokio.spawn(async move {
             let _ = child.wait().await;
             reap_group(pid).await;
-            if let Some(scratch) = scratch {
-                match tokio::task::spawn_blocking(|| scratch.wipe()).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => {
-                        tracing::error!(%error, "a private folder could not be wiped")
-                    }
-                    Err(error) => tracing::error!(%error, "wiping a private folder failed"),
-                }
+            if let Err(error) = tokio::task::spawn_blocking(|| drop(scratch)).await {
+                tracing::error!(%error, "wiping a private folder failed");
             }
             drop(slot);
         });
+    }
+}
+
+/// A child process, whoever forked it: tokio's own type is only for those that it has started itself.
+struct Child {
+    pid: Pid,
+    /// Readable when the process has ended (pidfd_open(2)).
+    ended: AsyncFd<OwnedFd>,
+    /// Once it was waited for; from then on the id may be another process's.
+    status: Option<ExitStatus>,
+}
+
+impl Child {
+    fn new(pid: Pid) -> io::Result<Self> {
+        // SAFETY: takes two integers, gives a descriptor that nobody else owns; close-on-exec by itself.
+        let ended = unsafe {
+            match libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) {
+                -1 => return Err(io::Error::last_os_error()),
+                descriptor => OwnedFd::from_raw_fd(descriptor as i32),
+            }
+        };
+        Ok(Self {
+            pid,
+            // SAFETY: an OwnedFd is one descriptor, open for as long as it lives.
+            ended: unsafe { AsyncFd::register_with_interest(ended, Interest::READABLE)? },
+            status: None,
+        })
+    }
+
+    fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        if self.status.is_none() {
+            self.status = reap(self.pid)?;
+        }
+        Ok(self.status)
+    }
+
+    async fn wait(&mut self) -> io::Result<ExitStatus> {
+        loop {
+            if let Some(status) = self.try_wait()? {
+                return Ok(status);
+            }
+            let mut ready = self.ended.readable().await?;
+            if let Some(status) = reap(self.pid)? {
+                self.status = Some(status);
+                return Ok(status);
+            }
+            ready.clear_ready();
+        }
+    }
+}
+
+/// The status of a child that has ended; None while it runs.
+fn reap(pid: Pid) -> io::Result<Option<ExitStatus>> {
+    let mut status = 0;
+    // SAFETY: writes one integer.
+    match unsafe { libc::waitpid(pid.as_raw(), &mut status, libc::WNOHANG) } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(None),
+        _ => Ok(Some(ExitStatus::from_raw(status))),
     }
 }
 

@@ -26,9 +26,15 @@ const FRAMES: i32 = 4;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Spec {
-    pub profile: Profile,
     pub program: PathBuf,
     pub arguments: Vec<String>,
+    pub confinement: Confinement,
+}
+
+/// What a process is left with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Confinement {
+    pub profile: Profile,
     /// The whole environment.
     pub environment: Vec<(String, String)>,
     pub directory: PathBuf,
@@ -43,7 +49,7 @@ pub fn enter(spec: Option<OsString>) -> ExitCode {
         .and_then(|text| text.into_string().ok())
         .unwrap_or_default();
     let failure = match serde_json::from_str::<Spec>(&text) {
-        Ok(spec) => match confine(&spec) {
+        Ok(spec) => match confine(&spec.confinement) {
             Ok(()) => format!(
                 "cannot start {}: {}",
                 spec.program.display(),
@@ -62,11 +68,12 @@ fn program(spec: &Spec) -> Command {
     command
         .args(&spec.arguments)
         .env_clear()
-        .envs(spec.environment.iter().cloned());
+        .envs(spec.confinement.environment.iter().cloned());
     command
 }
 
-fn confine(spec: &Spec) -> Result<(), String> {
+/// images/runtime-python/fork_server.py has the same steps for processes that need no exec.
+fn confine(spec: &Confinement) -> Result<(), String> {
     let step = |what: &str, error: &dyn std::fmt::Display| format!("{what}: {error}");
     // A session and a process group of its own: one kill ends it all, and the scheduler's autogroup (sched(7)) shares the
     // processor by session.

@@ -27,10 +27,14 @@ impl Scratch {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
 
-    /// Removes the folder. Only after its process is gone.
-    pub fn wipe(self) -> io::Result<()> {
-        wipe(&self.path)
+/// Removes the folder. Only after its process is gone.
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = wipe(&self.path) {
+            tracing::error!(%error, "a private folder could not be wiped");
+        }
     }
 }
 
@@ -133,15 +137,14 @@ mod tests {
         entries: 1000,
     };
 
-    fn scratch() -> (tempfile::TempDir, Scratch) {
+    fn scratch() -> (Scratch, tempfile::TempDir) {
         let root = tempfile::tempdir().unwrap();
-        let scratch = Scratch::create(root.path()).unwrap();
-        (root, scratch)
+        (Scratch::create(root.path()).unwrap(), root)
     }
 
     #[test]
     fn usage_counts_what_takes_space_and_stops_at_the_most() {
-        let (_root, scratch) = scratch();
+        let (scratch, _root) = scratch();
         assert_eq!(usage(scratch.path(), MOST), Usage::default());
         fs::create_dir(scratch.path().join("folder")).unwrap();
         fs::write(scratch.path().join("folder/file"), vec![1; 100_000]).unwrap();
@@ -164,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_hostile_tree_is_wiped_and_nothing_beside_it() {
-        let (root, scratch) = scratch();
+        let (scratch, root) = scratch();
         let outside = root.path().join("outside");
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("kept"), "kept").unwrap();
@@ -198,7 +201,7 @@ mod tests {
         fs::set_permissions(&shut, Permissions::from_mode(0o0)).unwrap();
 
         let path = scratch.path().to_owned();
-        scratch.wipe().unwrap();
+        drop(scratch);
         assert!(!path.exists());
         assert_eq!(fs::read_to_string(outside.join("kept")).unwrap(), "kept");
     }

@@ -3,6 +3,7 @@
 //! Landlock leaves stat(2), chdir(2) and readlink(2) alone: names and sizes can be probed, so names that matter are
 //! random. What else it leaves alone (chmod, chown, utime, setxattr by path) the seccomp filter refuses.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use landlock::{
@@ -24,6 +25,8 @@ pub struct Paths {
     pub own: Vec<PathBuf>,
     /// Write to a file that exists: /dev/null.
     pub write: Vec<PathBuf>,
+    /// Read what /proc says of the process itself.
+    pub own_process: bool,
 }
 
 /// The kernel's Landlock ABI, 0 where it has none (landlock_create_ruleset(2), LANDLOCK_CREATE_RULESET_VERSION).
@@ -42,7 +45,30 @@ pub fn abi() -> u32 {
 
 /// Restricts this thread, and so what it becomes by execve(2). Gives whether the kernel enforces it.
 pub fn restrict(paths: &Paths) -> Result<bool, RulesetError> {
-    let read = AccessFs::from_read(KNOWN) & !AccessFs::Execute;
+    let mut ruleset = ruleset(paths)?;
+    if paths.own_process {
+        ruleset = allow(ruleset, &["/proc/self".into()], read())?;
+    }
+    Ok(ruleset.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
+}
+
+/// The rules for another process, which takes them on by landlock_restrict_self(2). None where the kernel has no Landlock.
+/// That process's own folder in /proc is not among them: only there has it the name /proc/self.
+pub fn descriptor(paths: &Paths) -> Result<Option<OwnedFd>, RulesetError> {
+    Ok(ruleset(paths)?.into())
+}
+
+/// Rights to read, by the kernel's numbers, for a rule that another process adds.
+pub fn read_bits() -> u64 {
+    read().bits()
+}
+
+fn read() -> BitFlags<AccessFs> {
+    AccessFs::from_read(KNOWN) & !AccessFs::Execute
+}
+
+fn ruleset(paths: &Paths) -> Result<RulesetCreated, RulesetError> {
+    let read = read();
     let own = AccessFs::from_all(KNOWN)
         & !(AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock)
         & !(AccessFs::MakeSock | AccessFs::MakeFifo | AccessFs::IoctlDev);
@@ -56,12 +82,11 @@ pub fn restrict(paths: &Paths) -> Result<bool, RulesetError> {
     let ruleset = allow(ruleset, &paths.execute, read | AccessFs::Execute)?;
     let ruleset = allow(ruleset, &paths.read, read)?;
     let ruleset = allow(ruleset, &paths.own, own)?;
-    let ruleset = allow(
+    allow(
         ruleset,
         &paths.write,
         AccessFs::WriteFile | AccessFs::ReadFile,
-    )?;
-    Ok(ruleset.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
+    )
 }
 
 fn allow(

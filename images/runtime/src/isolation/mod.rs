@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Profile {
-    /// A caller's script: one process, threads allowed.
+    /// A caller's script, in a process that still has to become its interpreter: one process, threads allowed.
     Script,
+    /// A caller's script, in a process that was forked with its interpreter: as above, and nothing else is ever started.
+    Forked,
     /// The compiler: our own program on a caller's text. It starts the linker, so it may make processes.
     Compiler,
 }

@@ -13,6 +13,7 @@ use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
     SeccompFilter, SeccompRule, TargetArch,
 };
+use serde::Serialize;
 
 use super::Profile;
 
@@ -34,6 +35,53 @@ pub fn available() -> bool {
 
 /// Filters the calls of this process from here on, whatever it becomes. `no_new_privs` must be set before.
 pub fn restrict(profile: Profile) -> Result<(), FilterError> {
+    for program in programs(profile, std::process::id())? {
+        seccompiler::apply_filter(&program)?;
+    }
+    Ok(())
+}
+
+/// A filter for a process whose id is not known yet.
+#[derive(Debug, Serialize)]
+pub struct Template {
+    /// Array of `struct sock_filter` (seccomp(2)), as hexadecimal digits.
+    pub program: String,
+    /// Where in it the process's id belongs, in bytes: 32 bits, in this machine's order.
+    pub process_ids: Vec<usize>,
+}
+
+/// What `restrict` installs, in that order, for a process that installs it itself.
+pub fn templates(profile: Profile) -> Result<Vec<Template>, FilterError> {
+    // The id's places are where the programs for two ids differ.
+    let (one, other) = (programs(profile, 1)?, programs(profile, 2)?);
+    let template = |(one, other): (&BpfProgram, &BpfProgram)| Template {
+        program: one.iter().flat_map(bytes).map(hexadecimal).collect(),
+        process_ids: (0..one.len())
+            .filter(|at| one[*at].k != other[*at].k)
+            .map(|at| at * INSTRUCTION_BYTES + ID_OFFSET)
+            .collect(),
+    };
+    Ok(one.iter().zip(&other).map(template).collect())
+}
+
+/// Of `struct sock_filter`: code (16 bits), two jumps (8 each), and k (32), which is what an argument is compared with.
+const INSTRUCTION_BYTES: usize = 8;
+const ID_OFFSET: usize = 4;
+
+fn bytes(instruction: &seccompiler::sock_filter) -> [u8; INSTRUCTION_BYTES] {
+    let mut bytes = [0; INSTRUCTION_BYTES];
+    bytes[..2].copy_from_slice(&instruction.code.to_ne_bytes());
+    bytes[2] = instruction.jt;
+    bytes[3] = instruction.jf;
+    bytes[ID_OFFSET..].copy_from_slice(&instruction.k.to_ne_bytes());
+    bytes
+}
+
+fn hexadecimal(byte: u8) -> String {
+    format!("{byte:02x}")
+}
+
+fn programs(profile: Profile, own: u32) -> Result<[BpfProgram; 2], FilterError> {
     let architecture =
         TargetArch::try_from(std::env::consts::ARCH).map_err(|_| FilterError::Processor)?;
     // The kernel obeys the strictest of all filters. clone3's flags are behind a pointer, which a filter cannot read:
@@ -45,24 +93,23 @@ pub fn restrict(profile: Profile) -> Result<(), FilterError> {
         architecture,
     )?;
     let allowed = SeccompFilter::new(
-        allowed(profile)?,
+        allowed(profile, own)?,
         SeccompAction::Errno(libc::EPERM as u32),
         SeccompAction::Allow,
         architecture,
     )?;
-    seccompiler::apply_filter(&BpfProgram::try_from(unknown)?)?;
-    Ok(seccompiler::apply_filter(&BpfProgram::try_from(allowed)?)?)
+    Ok([unknown.try_into()?, allowed.try_into()?])
 }
 
 type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
 
-fn allowed(profile: Profile) -> Result<Rules, BackendError> {
+fn allowed(profile: Profile, own: u32) -> Result<Rules, BackendError> {
     let mut rules: Rules = ALWAYS
         .iter()
         .chain(PROCESSOR)
         .map(|call| (*call, vec![]))
         .collect();
-    let own = u64::from(std::process::id());
+    let own = u64::from(own);
 
     // Signals to itself, as abort() sends them. kill(0) and kill(-1) would mean others.
     rules.insert(libc::SYS_kill, vec![is(0, own)?]);
@@ -77,7 +124,7 @@ fn allowed(profile: Profile) -> Result<Rules, BackendError> {
     // Of an open file only: by path it would reach what Landlock does not guard.
     rules.insert(libc::SYS_utimensat, vec![is(1, 0)?]);
     match profile {
-        Profile::Script => {
+        Profile::Script | Profile::Forked => {
             // Threads, not processes. In their sum no namespace flag can pass: the kernel refuses CLONE_THREAD with one.
             rules.insert(
                 libc::SYS_clone,
@@ -99,6 +146,9 @@ fn allowed(profile: Profile) -> Result<Rules, BackendError> {
             rules.insert(libc::SYS_socketpair, vec![is(0, libc::AF_UNIX as u64)?]);
             rules.extend(COMPILER.iter().map(|call| (*call, vec![])));
         }
+    }
+    if profile == Profile::Forked {
+        rules.remove(&libc::SYS_execve);
     }
     Ok(rules)
 }
@@ -361,7 +411,7 @@ mod tests {
 
     #[test]
     fn what_reaches_beyond_the_process_is_not_allowed() {
-        let script = allowed(Profile::Script).unwrap();
+        let script = allowed(Profile::Script, 1).unwrap();
         for (name, call) in [
             ("socket", libc::SYS_socket),
             ("socketpair", libc::SYS_socketpair),
@@ -393,16 +443,40 @@ mod tests {
     }
 
     #[test]
+    fn a_forked_process_starts_no_program() {
+        let mut script = allowed(Profile::Script, 1).unwrap();
+        assert!(script.remove(&libc::SYS_execve).is_some());
+        let forked = allowed(Profile::Forked, 1).unwrap();
+        assert!(forked.keys().eq(script.keys()));
+    }
+
+    #[test]
     fn the_filters_fit_into_the_kernel() {
         // BPF_MAXINSNS, bpf_common.h
-        for profile in [Profile::Script, Profile::Compiler] {
-            let filter = SeccompFilter::new(
-                allowed(profile).unwrap(),
-                SeccompAction::Errno(1),
-                SeccompAction::Allow,
-                std::env::consts::ARCH.try_into().unwrap(),
-            );
-            assert!(BpfProgram::try_from(filter.unwrap()).unwrap().len() < 4096);
+        for profile in [Profile::Script, Profile::Forked, Profile::Compiler] {
+            for program in programs(profile, 1).unwrap() {
+                assert!(program.len() < 4096);
+            }
         }
+    }
+
+    #[test]
+    fn a_template_becomes_the_filter_of_a_process() {
+        for own in [3u32, 0x0102_0304] {
+            let programs = programs(Profile::Forked, own).unwrap();
+            for (template, program) in templates(Profile::Forked).unwrap().iter().zip(programs) {
+                let expected: Vec<u8> = program.iter().flat_map(bytes).collect();
+                let mut made: Vec<u8> = (0..template.program.len())
+                    .step_by(2)
+                    .map(|at| u8::from_str_radix(&template.program[at..at + 2], 16).unwrap())
+                    .collect();
+                for at in &template.process_ids {
+                    made[*at..*at + 4].copy_from_slice(&own.to_ne_bytes());
+                }
+                assert_eq!(made, expected);
+            }
+        }
+        // kill, tgkill, prlimit
+        assert_eq!(templates(Profile::Forked).unwrap()[1].process_ids.len(), 3);
     }
 }

@@ -236,7 +236,7 @@ fn a_client_that_goes_away_ends_its_script() {
     eventually(
         "the check's process is gone",
         Duration::from_secs(2),
-        || python.children().is_empty(),
+        || python.executions().is_empty(),
     );
     let body =
         json!({"request_id": "r", "script_content": "import time\ntime.sleep(20)"}).to_string();
@@ -252,7 +252,7 @@ fn a_client_that_goes_away_ends_its_script() {
     });
     drop(client);
     eventually("the script is ended", Duration::from_secs(2), || {
-        python.children().is_empty()
+        python.executions().is_empty()
     });
     eventually("its folder is wiped", Duration::from_secs(2), || {
         std::fs::read_dir(python.scratch.join("executions"))
@@ -282,4 +282,46 @@ fn sigterm_lets_requests_in_flight_finish() {
     });
     assert_eq!(python.stop(), Some(0));
     assert_eq!(running.join().unwrap().status, 200);
+}
+
+#[test]
+fn a_fork_server_that_dies_takes_no_execution_with_it() {
+    let python = Supervisor::start(PYTHON, &[("WARM_PROCESSES", "1")]);
+    let first = python.fork_server();
+    std::thread::scope(|scope| {
+        let running =
+            scope.spawn(|| python.result("import time\ntime.sleep(1)\nresult = 'done'", json!({})));
+        eventually("the script runs", Duration::from_secs(5), || {
+            python.metric("lambda_runtime_running{") == 1.0
+        });
+        let pid = nix::unistd::Pid::from_raw(first);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        for number in 0..5 {
+            assert_eq!(python.result("result = params", json!(number)), number);
+        }
+        assert_eq!(running.join().unwrap(), "done");
+    });
+    eventually("the other is gone", Duration::from_secs(5), || {
+        python.fork_server() != first
+    });
+}
+
+/// So that the seed of Python's hashes, which forks have in common, is not known for long.
+#[test]
+fn the_fork_server_is_replaced_after_a_thousand_forks() {
+    let python = Supervisor::start(PYTHON, &[]);
+    let first = python.fork_server();
+    let hash = || python.result("result = hash('a')", json!({}));
+    let before = hash();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..250).for_each(|_| drop(hash())));
+        }
+    });
+    eventually("another one serves", Duration::from_secs(20), || {
+        hash() != before
+    });
+    eventually("the other is gone", Duration::from_secs(5), || {
+        python.fork_server() != first
+    });
 }

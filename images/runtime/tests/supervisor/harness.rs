@@ -51,12 +51,12 @@ impl Supervisor {
         let images = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let worker = match language {
             NODEJS => images.join("runtime-nodejs/worker.js"),
-            PYTHON => images.join("runtime-python/worker.py"),
+            PYTHON => images.join("runtime-python/fork_server.py"),
             _ => LIBRARIES.clone(),
         };
         let temporary = tempfile::tempdir().unwrap();
         let scratch = temporary.path().join("lambda");
-        let mut process = Command::new(env!("CARGO_BIN_EXE_lambda-runtime"))
+        let process = Command::new(env!("CARGO_BIN_EXE_lambda-runtime"))
             .envs([
                 ("HOST", "127.0.0.1"),
                 ("PORT", "0"),
@@ -71,33 +71,34 @@ impl Supervisor {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut log = BufReader::new(process.stdout.take().unwrap()).lines();
-        let (mut api, mut metrics) = (String::new(), String::new());
+        // From here on it is ended with the test, whatever fails.
+        let mut supervisor = Self {
+            process,
+            api: String::new(),
+            metrics: String::new(),
+            _scratch: temporary,
+            scratch,
+        };
+        let mut log = BufReader::new(supervisor.process.stdout.take().unwrap()).lines();
         for line in log.by_ref() {
             let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
             assert_ne!(line["level"], "ERROR", "{line}");
             match line["message"].as_str() {
                 Some("listening") => {
-                    api = line["api"].as_str().unwrap().to_owned();
-                    metrics = line["metrics"].as_str().unwrap().to_owned();
+                    supervisor.api = line["api"].as_str().unwrap().to_owned();
+                    supervisor.metrics = line["metrics"].as_str().unwrap().to_owned();
                 }
                 Some("ready") => break,
                 _ => {}
             }
         }
         assert!(
-            !api.is_empty(),
+            !supervisor.api.is_empty(),
             "the supervisor of {language} did not start: is its interpreter installed?"
         );
         // Read on, so that the supervisor never waits for a full pipe.
         std::thread::spawn(move || log.for_each(drop));
-        Self {
-            process,
-            api,
-            metrics,
-            _scratch: temporary,
-            scratch,
-        }
+        supervisor
     }
 
     pub fn pid(&self) -> i32 {
@@ -151,8 +152,22 @@ impl Supervisor {
         self.process.wait().unwrap().code()
     }
 
-    /// Processes that run scripts, or wait for one.
-    pub fn children(&self) -> Vec<i32> {
+    /// Processes that run scripts, or wait for one: each leads a session.
+    pub fn executions(&self) -> Vec<i32> {
+        let mut children = self.children();
+        children.retain(|pid| session(*pid) == Some(*pid));
+        children
+    }
+
+    /// The process that Python's are forked from.
+    pub fn fork_server(&self) -> i32 {
+        let own = session(self.pid());
+        let mut children = self.children();
+        children.retain(|pid| session(*pid) == own);
+        *children.first().expect("one is there from the start on")
+    }
+
+    fn children(&self) -> Vec<i32> {
         let children =
             std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid())).unwrap();
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid()))
@@ -178,6 +193,13 @@ impl Drop for Supervisor {
     }
 }
 
+/// proc_pid_stat(5), field 6.
+fn session(pid: i32) -> Option<i32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = text.rsplit_once(") ")?;
+    fields.split(' ').nth(3)?.parse().ok()
+}
+
 /// One request over a connection of its own.
 pub fn request(
     address: &str,
@@ -188,7 +210,7 @@ pub fn request(
 ) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     stream
-        .set_read_timeout(Some(Duration::from_secs(60)))
+        .set_read_timeout(Some(Duration::from_secs(180)))
         .unwrap();
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n");
     for (name, value) in headers {

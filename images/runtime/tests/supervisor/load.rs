@@ -1,10 +1,12 @@
 //! More requests than the runtime takes.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::harness::{PYTHON, RUST, Supervisor};
+use crate::harness::{NODEJS, PYTHON, RUST, Supervisor};
 
 #[test]
 fn beyond_its_places_a_runtime_says_so_soon_and_goes_on() {
@@ -62,4 +64,90 @@ fn the_compile_cache_stays_within_its_size() {
         assert!(bytes > 0 && bytes <= 1 << 20, "{bytes}");
     }
     assert!(rust.metric("lambda_runtime_compile_cache_bytes{") <= 1048576.0);
+}
+
+/// Executions a second when each client sends its next request at once, and their times at half of that rate.
+#[test]
+#[ignore = "measures for a minute, with the whole machine"]
+fn speed() {
+    let rust = "fn handle(p: Value, _: Value) -> Result<Value, String> { Ok(p[\"a\"].clone()) }";
+    for (language, script) in [
+        (PYTHON, "result = params['a']"),
+        (NODEJS, "return params.a"),
+        (RUST, rust),
+    ] {
+        let settings = [("MAX_CONCURRENCY", "16"), ("QUEUE_SECONDS", "30")];
+        let supervisor = Supervisor::start(language, &settings);
+        assert_eq!(supervisor.result(script, json!({"a": 1})), 1);
+        let saturated = clients(&supervisor, script, Duration::ZERO);
+        let rate = saturated.len() as f64 / SPAN.as_secs_f64();
+        let times = clients(
+            &supervisor,
+            script,
+            Duration::from_secs_f64(2.0 * CLIENTS as f64 / rate),
+        );
+        let at = |part: f64| times[(times.len() as f64 * part) as usize];
+        println!(
+            "{language}: {rate:.0} executions/s; at half of that p50 {:.1} ms, p99 {:.1} ms, of which the script p50 {:.2} ms",
+            at(0.5).0,
+            at(0.99).0,
+            at(0.5).1
+        );
+    }
+}
+
+const CLIENTS: usize = 16;
+const SPAN: Duration = Duration::from_secs(10);
+
+/// For each request its time and that of its script, in ms, the shortest first. A client sends one every `interval`.
+fn clients(supervisor: &Supervisor, script: &str, interval: Duration) -> Vec<(f64, f64)> {
+    let body = json!({"request_id": "r", "params": {"a": 1}, "script_content": script}).to_string();
+    let head = format!(
+        "POST /execute HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let request = head + &body;
+    let client = |number: usize| {
+        let mut stream = TcpStream::connect(&supervisor.api).unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut answers = BufReader::new(stream.try_clone().unwrap());
+        let begin = Instant::now() + interval * number as u32 / CLIENTS as u32;
+        let mut next = begin;
+        let mut times = vec![];
+        while begin.elapsed() < SPAN {
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
+            next += interval;
+            let sent = Instant::now();
+            stream.write_all(request.as_bytes()).unwrap();
+            let script_ms = answer(&mut answers)["execution_time_ms"].as_f64().unwrap();
+            times.push((sent.elapsed().as_secs_f64() * 1000.0, script_ms));
+        }
+        times
+    };
+    let mut times: Vec<_> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|number| scope.spawn(move || client(number)))
+            .collect();
+        clients
+            .into_iter()
+            .flat_map(|client| client.join().unwrap())
+            .collect()
+    });
+    times.sort_by(|one, other| one.0.total_cmp(&other.0));
+    times
+}
+
+fn answer(from: &mut impl BufRead) -> Value {
+    let mut line = String::new();
+    let mut length = 0;
+    while line != "\r\n" {
+        line.clear();
+        from.read_line(&mut line).unwrap();
+        if let Some(value) = line.strip_prefix("content-length: ") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    from.read_exact(&mut body).unwrap();
+    serde_json::from_slice(&body).unwrap()
 }
