@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import math
 import re
 import secrets
@@ -80,11 +81,26 @@ ARGUMENT_SPEC: dict[str, Any] = {
 # Its results hold no values, while the values of data (a user's name, say) may be parts of words that they do hold.
 RESULT_NEEDS_NO_MASKING = True
 
+
+def scram_verifier(password: bytes, salt: bytes = b"") -> bytes:
+    """A password as PostgreSQL keeps it (RFC 5803, with PostgreSQL's own 4096 iterations).
+
+    Without a salt, it comes from the password, so that the same password always gives the same text. It hides nothing
+    that way, which a random password of at least LEAST_BITS does not need.
+    """
+    salt = salt or hashlib.sha256(b"salt of " + password).digest()[:16]
+    salted = hashlib.pbkdf2_hmac("sha256", password, salt, 4096)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    server = hmac.digest(salted, b"Server Key", "sha256")
+    return b"SCRAM-SHA-256$4096:%b$%b:%b" % tuple(map(base64.b64encode, (salt, stored, server)))
+
+
 _PLACEHOLDER = re.compile(r"\{(?P<function>[a-z0-9]+):(?P<secret>[^/{}\s]+)/(?P<key>[^/{}\s]+)\}")
 _FUNCTIONS: dict[str, Callable[[bytes], bytes]] = {
     "value": lambda value: value,
     "sha256": lambda value: hashlib.sha256(value).hexdigest().encode(),
     "base64": base64.b64encode,
+    "scram": scram_verifier,
 }
 
 

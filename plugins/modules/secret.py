@@ -73,7 +73,8 @@ options:
         description:
           - Texts to fill in, as C({KEY{:} TEXT}). They are written anew whenever the text or a value changes.
           - V({value:SECRET/KEY}) stands for the value of a key of this call, V({sha256:SECRET/KEY}) for the
-            SHA-256 hash of it in hexadecimal digits, and V({base64:SECRET/KEY}) for its base64 form. Other braces stay
+            SHA-256 hash of it in hexadecimal digits, V({base64:SECRET/KEY}) for its base64 form, and
+            V({scram:SECRET/KEY}) for the SCRAM-SHA-256 verifier that PostgreSQL stores in its place. Other braces stay
             as they are.
           - The key may be random, fixed or a certificate's, of any Secret of the same call, but not rendered itself.
         type: dict

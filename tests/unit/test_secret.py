@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import hmac
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -12,6 +13,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.lambda_microservice.platform.plugins.module_utils import secret
 from ansible_collections.lambda_microservice.platform.plugins.module_utils import secret_certificate as certificates
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.secret import scram_verifier
 from cryptography import x509
 
 
@@ -118,6 +120,27 @@ def test_a_text_is_filled_in_and_follows_its_template(cluster: FakeCluster) -> N
     acl["render"] = {"users.acl": template + "\n"}
     assert run(PASSWORD, acl)["changed"]
     assert cluster.value("a", "acl", "users.acl") == first + "\n"
+
+
+def test_a_scram_verifier_is_the_one_of_the_rfc() -> None:
+    # The exchange of RFC 7677, section 3.
+    salt = base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
+    exchange = (
+        b"n=user,r=rOprNGfwEbeRWgbNEkqO,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
+        b"s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
+    )
+    verifier = scram_verifier(b"pencil", salt)
+    assert verifier.startswith(b"SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$")
+    server_key = base64.b64decode(verifier.rpartition(b":")[2])
+    signature = hmac.digest(server_key, exchange, "sha256")
+    assert base64.b64encode(signature) == b"6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
+
+
+def test_a_password_always_has_the_same_verifier(cluster: FakeCluster) -> None:
+    roles = {"name": "roles", "namespaces": ["a"], "render": {"roles.sql": "PASSWORD '{scram:p/password}'"}}
+    run(PASSWORD, roles)
+    assert cluster.value("a", "p", "password") not in cluster.value("a", "roles", "roles.sql")
+    assert not run(PASSWORD, roles)["changed"]
 
 
 @pytest.mark.parametrize(
