@@ -49,10 +49,20 @@ def image():
     return "{repository}:{tag}".format(**chosen)
 
 
-@pytest.fixture
-def namespace(cluster, request):
-    """A namespace of the test's own."""
-    name = f"test-{request.module.__name__.rpartition('_')[2]}-{uuid.uuid4().hex[:8]}"
+def _namespace(cluster, module):
+    name = f"test-{module.__name__.rpartition('_')[2]}-{uuid.uuid4().hex[:8]}"
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}, "test")
     yield name
     cluster.delete({"apiVersion": "v1", "kind": "Namespace", "name": name})
+
+
+@pytest.fixture
+def namespace(cluster, request):
+    """A namespace of the test's own."""
+    yield from _namespace(cluster, request.module)
+
+
+@pytest.fixture(scope="module")
+def own_namespace(cluster, request):
+    """A namespace that the tests of a module share."""
+    yield from _namespace(cluster, request.module)

@@ -130,21 +130,16 @@ class Release:
         """The pod, None where there is none."""
         return self.cluster.get({"apiVersion": "v1", "kind": "Pod", "name": name, "namespace": self.namespace})
 
-    def run(self, pod: str, command: str, timeout_seconds: float = 20) -> Ran:
+    def run(self, pod: str, command: str, timeout_seconds: float = 20, stdin: str | None = None) -> Ran:
         """A shell command in a pod."""
-        return run_in_pod(self.cluster, self.namespace, pod, ["sh", "-c", command], timeout_seconds=timeout_seconds)
+        return run_in_pod(
+            self.cluster, self.namespace, pod, ["sh", "-c", command], stdin=stdin, timeout_seconds=timeout_seconds
+        )
 
     def admin(self, pod: str, command: str) -> str:
         """A command to the Redis of a pod, by a user who may do all. The password is in no process list."""
         script = f"read -r REDISCLI_AUTH; export REDISCLI_AUTH; exec timeout 10 redis-cli --user admin {command}"
-        ran = run_in_pod(
-            self.cluster,
-            self.namespace,
-            pod,
-            ["sh", "-c", script],
-            stdin=self.passwords["admin"] + "\n",
-            timeout_seconds=30,
-        )
+        ran = self.run(pod, script, 30, self.passwords["admin"] + "\n")
         return ran.stdout.replace("\r", "").strip()
 
     def roles(self) -> dict[str, str]:

@@ -75,7 +75,9 @@ containers:
       - name: RESTORE_SECONDS
         value: {{ .values.stepSeconds | int | quote }}
       - name: RESTORE_COPY
-        value: latest
+        valueFrom:
+          fieldRef:
+            fieldPath: metadata.annotations['redis-restore/copy']
       {{- include "library.env" . | indent 6 }}
     ports:
       - name: redis
