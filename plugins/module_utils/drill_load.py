@@ -181,8 +181,8 @@ class EdgeLoad(Load):
 
 
 def in_turn(spec: Object) -> list[str]:
-    """The languages of the load, and SESSION if it has a share, each as often as its share says (a language at least
-    once), spread evenly.
+    """The languages of the load, and SESSION if it has a share, each as often as its share says (a language once
+    where it has none), spread evenly.
     """
     shares = {language: spec["shares"].get(language, 1) for language in spec["scripts"]}
     if spec["shares"].get(SESSION):
