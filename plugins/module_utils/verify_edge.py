@@ -118,6 +118,8 @@ class Edge:
         self.timeout_seconds = timeout_seconds
         self.sleep = sleep
         self.clock = clock
+        # A user of its own for each run: the limit of requests is not used up by an earlier one.
+        self.user = "verify-" + secrets.token_hex(4)
         self.host, self.port = _address(self.url, "https", "edge.url")
         self.plain = _address(self.plain_url, "http", "edge.plain_url") if self.plain_url else None
 
@@ -172,7 +174,7 @@ class Edge:
     ) -> Answer:
         """Send one request over a connection of its own; body is sent as JSON."""
         data = None if body is None else json.dumps(body).encode()
-        sent = {"Connection": "close", "Accept": "application/json", **(headers or {})}
+        sent = {"Connection": "close", "Accept": "application/json", "X-User-ID": self.user, **(headers or {})}
         if data is not None:
             sent["Content-Type"] = "application/json"
         connection: http.client.HTTPConnection
@@ -199,14 +201,18 @@ class Edge:
             connection.close()
 
     def patient_call(self, method: str, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Answer:
-        """As a good client calls: ``UNAVAILABLE`` says that nothing ran, so the request is sent again, for 20 s."""
-        ends = self.clock() + 20
+        """As a good client calls: ``UNAVAILABLE`` and ``RATE_LIMITED`` say that nothing ran, so it is sent again.
+
+        For 20 s, and for a minute and a little more where too many were sent: limits count in minutes.
+        """
+        began = self.clock()
         while True:
             answer = self.call(method, path, body, headers)
-            if answer.status != 503 or answer.code() != "UNAVAILABLE" or self.clock() >= ends:
+            patience, longest = {"UNAVAILABLE": (20, 5.0), "RATE_LIMITED": (65, 60.0)}.get(answer.code(), (0, 0.0))
+            if answer.status not in (429, 503) or self.clock() - began >= patience:
                 return answer
             after = answer.headers.get("retry-after", "1")
-            self.sleep(min(5.0, float(after)) if after.isdigit() else 1.0)
+            self.sleep(min(longest, float(after)) if after.isdigit() else 1.0)
 
     def initialize(self, language: str, script: str, context: Any) -> dict[str, Any]:
         """Start a session; its answer, checked."""

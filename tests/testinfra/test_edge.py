@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import secrets
+import ssl
 import subprocess
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import pytest
 
-from .pods import ROOT, app_host, containers, seen_in
+from .pods import ROOT, app_host, containers, kubectl, seen_in
 
 pytestmark = pytest.mark.cluster
 
@@ -55,3 +62,83 @@ def test_an_example_works_as_it_is_pasted(example, result, edge):
     ran = subprocess.run(["bash", "-eu", "-c", text], capture_output=True, text=True, cwd=ROOT, timeout=90, check=False)
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout)["result"] == result
+
+
+# ---- Limits --------------------------------------------------------------------------------------------------------
+
+LIMIT, ANONYMOUS_LIMIT = 100, 10
+"""Executions in a minute of a user, and of an address without one: the defaults of ingress_rate_limits."""
+CONNECTIONS = 6
+"""Enough that each of a few Envoys has some; each is a handshake, which costs more than a request."""
+NOBODYS = "/api/v1/execute/00000000-0000-4000-8000-000000000000"
+"""A session that does not exist: limits count before the controller says so, and no script is needed."""
+
+
+@pytest.fixture
+def send(edge):
+    """``send(user, number)``: so many requests over a few new connections; their statuses, headers and texts."""
+    url, authority = edge
+    trust = ssl.create_default_context(cafile=str(authority))
+    address = urlsplit(url)
+
+    def over_one_connection(user, number):
+        headers = {"Content-Type": "application/json", **({"X-User-ID": user} if user else {})}
+        connection = http.client.HTTPSConnection(address.hostname, address.port, context=trust, timeout=40)
+        answers = []
+        for _ in range(number):
+            connection.request("POST", NOBODYS, "{}", headers)
+            answer = connection.getresponse()
+            text = answer.read().decode()
+            answers.append((answer.status, {name.lower(): value for name, value in answer.getheaders()}, text))
+        connection.close()
+        return answers
+
+    def over_several(user, number):
+        shares = [number // CONNECTIONS + (index < number % CONNECTIONS) for index in range(CONNECTIONS)]
+        with ThreadPoolExecutor(CONNECTIONS) as callers:
+            return [one for some in callers.map(lambda share: over_one_connection(user, share), shares) for one in some]
+
+    return over_several
+
+
+def begin_of_a_minute():
+    """Limits count in minutes of the clock; one that is about to end would give a second helping."""
+    if time.time() % 60 > 5:
+        time.sleep(60.5 - time.time() % 60)
+    return time.time() // 60
+
+
+def test_a_users_limit_is_exact_over_all_envoys(send):
+    user = f"limits-{secrets.token_hex(4)}"
+    minute = begin_of_a_minute()
+    answers = send(user, LIMIT + 15)
+    assert time.time() // 60 == minute, "the machine is too slow for this test"
+    refused = [answer for answer in answers if answer[0] == 429]
+    assert len(refused) == 15, Counter(status for status, _headers, _text in answers)
+
+    _status, headers, text = refused[0]
+    error = json.loads(text)["error"]
+    assert error["code"] == "RATE_LIMITED" and error["message"]
+    assert 1 <= int(headers["retry-after"]) <= 60
+    assert headers["x-ratelimit-limit"].startswith(str(LIMIT))
+    assert headers["x-ratelimit-remaining"] == "0"
+    # Others are not touched by it.
+    assert send(f"{user}-other", 1)[0][0] != 429
+
+
+def test_without_the_service_requests_are_served_and_limited_all_the_same(send):
+    replicas = int(kubectl("-n", "ingress", "get", "deployment", "ratelimit", "-o", "jsonpath={.spec.replicas}"))
+    kubectl("-n", "ingress", "scale", "deployment", "ratelimit", "--replicas=0")
+    try:
+        kubectl(
+            "-n", "ingress", "wait", "pod", "-l", "app.kubernetes.io/name=ratelimit", "--for=delete", "--timeout=50s"
+        )
+        began = time.monotonic()
+        answers = Counter(status for status, _headers, _text in send("", 5 * ANONYMOUS_LIMIT))
+        took = time.monotonic() - began
+    finally:
+        kubectl("-n", "ingress", "scale", "deployment", "ratelimit", f"--replicas={replicas}")
+        kubectl("-n", "ingress", "rollout", "status", "deployment", "ratelimit", "--timeout=50s")
+    served = answers.total() - answers[429]
+    # Each Envoy has its share, and a bucket fills again meanwhile; all connections may have led to one of them.
+    assert 1 <= served <= ANONYMOUS_LIMIT + 1 + took * ANONYMOUS_LIMIT / 60, answers

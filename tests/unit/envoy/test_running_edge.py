@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import ssl
@@ -196,6 +197,14 @@ def handshake(edge, version):
         return secure.version(), secure.selected_alpn_protocol(), dict(secure.getpeercert()["subject"][0])["commonName"]
 
 
+def served_certificate(edge):
+    """Its subject; nothing while the one that is served is not the one in the folder."""
+    try:
+        return handshake(edge, ssl.TLSVersion.TLSv1_3)[2]
+    except ssl.SSLCertVerificationError:
+        return ""
+
+
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 def test_tls_1_2_and_1_3_with_http_2_and_nothing_older(started):
     assert handshake(started, ssl.TLSVersion.TLSv1_2)[:2] == ("TLSv1.2", "h2")
@@ -260,6 +269,35 @@ def test_a_host_name_that_is_not_listed_is_404(edge, upstream):
     assert error_of(edge.get("/api/v1/x", headers={"Host": "other.example"})) == (404, "NOT_FOUND")
 
 
+def test_a_canary_is_chosen_by_a_header_and_by_weight(edge, upstream):
+    with serving() as canary:
+        upstreams = [
+            {"name": "controller", "address": "127.0.0.1", "port": upstream.port},
+            {"name": "canary", "address": "127.0.0.1", "port": canary.port},
+        ]
+        routes = [
+            {
+                "name": "canary",
+                "match": {"prefix": "/", "headers": [{"name": "x-canary", "exact": "true"}]},
+                "upstream": "canary",
+            },
+            {
+                "name": "api",
+                "match": {"prefix": "/"},
+                "upstream": [{"name": "controller", "weight": 3}, {"name": "canary", "weight": 1}],
+            },
+        ]
+        edge.start(envoy.configure(routes, upstreams))
+        for _ in range(10):
+            edge.get("/asked", headers={"X-Canary": "true"})
+        assert (upstream.seen.count("/asked"), canary.seen.count("/asked")) == (0, 10)
+        for _ in range(80):
+            edge.get("/shared")
+        # The chance that a fair draw leaves these bounds is below one in ten thousand.
+        assert 5 <= canary.seen.count("/shared") <= 37
+        assert upstream.seen.count("/shared") + canary.seen.count("/shared") == 80
+
+
 def test_weights_share_the_requests_among_upstreams(edge, upstream):
     both = [{"name": "controller", "weight": 1}, {"name": "nothing", "weight": 1}]
     edge.start(configuration(upstream, [{"name": "canary", "match": {"prefix": "/"}, "upstream": both}]))
@@ -283,6 +321,55 @@ def test_a_new_table_is_taken_over_without_breaking_a_request_in_flight(edge, up
     assert answers == [200]
 
 
+def test_a_connection_outlives_a_new_table_and_a_rotated_certificate(edge, upstream):
+    edge.start(configuration(upstream))
+    trust = ssl.create_default_context(cafile=str(edge.root / "certificate" / "tls.crt"))
+    held = http.client.HTTPSConnection("localhost", edge.ports[envoy.HTTPS_PORT], context=trust, timeout=10)
+
+    def status(path):
+        held.request("GET", path)
+        answer = held.getresponse()
+        answer.read()
+        return answer.status
+
+    assert status("/api/v1/x") == 200
+    first = held.sock
+    edge.place(configuration(upstream, [{"name": "all", "match": {"prefix": "/"}, "upstream": "controller"}]))
+    edge.wait_until(lambda: edge.get("/api/v2/x").status == 200, "the new table is in force")
+    assert status("/api/v2/x") == 200
+    certificate(edge.root / "certificate", "second")
+    edge.wait_until(lambda: served_certificate(edge) == "second", "the new certificate is served")
+    assert status("/api/v2/x") == 200
+    assert held.sock is first
+    held.close()
+
+
+@pytest.mark.parametrize(
+    "file, right, broken, counter",
+    [
+        ("routes.yaml", "cluster: controller", "cluster: [1]", "envoy_http_rds_update_rejected"),
+        ("routes.yaml", "name: api", "name: {", "envoy_http_rds_update_rejected"),
+        ("clusters.yaml", "connect_timeout: 1s", "connect_timeout: 0s", "envoy_cluster_manager_cds_update_rejected"),
+        ("listeners.yaml", "stat_prefix: edge", "stat_prefix: ''", "envoy_listener_manager_lds_update_rejected"),
+    ],
+)
+def test_a_refused_file_is_counted_and_changes_nothing(edge, upstream, file, right, broken, counter):
+    edge.start(configuration(upstream))
+
+    def counted():
+        lines = edge.get("/metrics", port=envoy.METRICS_PORT).text.splitlines()
+        failures = counter.replace("rejected", "failure")
+        return sum(int(line.split()[-1]) for line in lines if line.startswith((counter, failures)))
+
+    before = counted()
+    wrong = configuration(upstream)
+    assert right in wrong.files[file]
+    wrong.files[file] = wrong.files[file].replace(right, broken)
+    edge.place(wrong)
+    edge.wait_until(lambda: counted() > before, "the refusal is counted")
+    assert edge.get("/api/v1/x").status == 200
+
+
 def test_a_broken_file_never_replaces_a_table_that_works(edge, upstream):
     edge.start(configuration(upstream))
     broken = configuration(upstream)
@@ -294,16 +381,9 @@ def test_a_broken_file_never_replaces_a_table_that_works(edge, upstream):
 
 def test_a_rotated_certificate_is_served_without_a_restart(edge, upstream):
     edge.start(configuration(upstream))
-    assert handshake(edge, ssl.TLSVersion.TLSv1_3)[2] == "first"
+    assert served_certificate(edge) == "first"
     certificate(edge.root / "certificate", "second")
-
-    def is_second():
-        try:
-            return handshake(edge, ssl.TLSVersion.TLSv1_3)[2] == "second"
-        except ssl.SSLCertVerificationError:
-            return False
-
-    edge.wait_until(is_second, "the new certificate is served")
+    edge.wait_until(lambda: served_certificate(edge) == "second", "the new certificate is served")
 
 
 def test_connections_beyond_the_limit_are_refused_and_the_probe_is_not(edge, upstream):
