@@ -21,6 +21,10 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.verif
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_cluster import LEVELS, Platform
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_edge import SCRIPTS, Edge
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_postgresql import (
+    postgresql_backup,
+    postgresql_roles,
+)
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_redis import redis_roles
 
 Object = dict[str, Any]
@@ -96,6 +100,18 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "quorum": {"type": "int", "default": 2},
         },
     },
+    "postgresql": {
+        "type": "dict",
+        "options": {
+            "namespace": {"type": "str", "required": True},
+            "servers": {"type": "str", "default": "postgresql"},
+            "server_count": {"type": "int", "default": 3},
+            "service": {"type": "str", "default": "postgresql-primary"},
+            "synchronous": {"type": "bool", "default": True},
+            "repository": {"type": "str", "default": "postgresql-repository"},
+            "backup_hours": {"type": "int", "default": 26},
+        },
+    },
     "network_probe": {
         "type": "dict",
         "options": {
@@ -157,6 +173,7 @@ def checks_of(params: Object) -> list[Check]:
         ("workloads: disruption budgets", platform.disruption_budgets),
         ("workloads: autoscalers", platform.autoscalers),
         *([("redis: roles", partial(redis_roles, platform.cluster, params["redis"]))] if params.get("redis") else []),
+        *_of_postgresql(platform.cluster, params.get("postgresql")),
         ("admission: Pod Security", platform.pod_security),
         ("admission: read-only root", platform.read_only_root),
         ("network: exposed Services", partial(platform.exposed, service)),
@@ -172,6 +189,14 @@ def checks_of(params: Object) -> list[Check]:
         *(Check(name, look, needs=_EDGE) for name, look in at_the_edge),
         *(Check(name, look, needs=_CLUSTER) for name, look in in_the_cluster),
     ]
+
+
+def _of_postgresql(cluster: Cluster, options: Object | None) -> list[tuple[str, Callable[[], Any]]]:
+    if not options:
+        return []
+    roles = ("postgresql: roles", partial(postgresql_roles, cluster, options))
+    backup = ("postgresql: backup", partial(postgresql_backup, cluster, options))
+    return [roles, backup] if options["repository"] else [roles]
 
 
 def report(outcomes: list[Outcome], progress: Callable[[str], None] | None = None) -> Object:

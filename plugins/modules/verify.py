@@ -101,6 +101,20 @@ options:
       sentinel_count: {description: How many there are., type: int, default: 3}
       sentinel_port: {description: Their port., type: int, default: 26379}
       quorum: {description: 'How many must agree, for the report.', type: int, default: 2}
+  postgresql:
+    description: PostgreSQL under Patroni, and its backups. Without it they are not checked.
+    type: dict
+    suboptions:
+      namespace: {description: The namespace., type: str, required: true}
+      servers: {description: The servers' app.kubernetes.io/name., type: str, default: postgresql}
+      server_count: {description: How many there are., type: int, default: 3}
+      service: {description: The Service that leads to the primary., type: str, default: postgresql-primary}
+      synchronous: {description: Whether a standby has every commit., type: bool, default: true}
+      repository:
+        description: The StatefulSet of the backups' repository. Empty where there is none.
+        type: str
+        default: postgresql-repository
+      backup_hours: {description: How old the newest backup may be., type: int, default: 26}
   network_probe:
     description: Connections to try from inside. Without it, whether NetworkPolicies are enforced is not checked.
     type: dict

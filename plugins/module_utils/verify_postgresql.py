@@ -1,0 +1,159 @@
+# Copyright: Contributors to the lambda_microservice.platform project
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who is PostgreSQL's primary, as Patroni says, and whether there is a backup to restore.
+
+Answers are those of Patroni's GET /cluster (https://patroni.readthedocs.io/en/latest/rest_api.html), of pgBackRest's
+info (https://pgbackrest.org/command.html#command-info) and of the view pg_stat_archiver.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.cluster import Cluster
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.pod_exec import run_in_pod
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_checks import Found, Passed
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_cluster import is_ready
+
+Object = dict[str, Any]
+
+_ARCHIVER = """SELECT json_build_object('failed', coalesce(last_failed_time > last_archived_time, failed_count > 0),
+  'wal', last_failed_wal, 'archived', last_archived_wal) FROM pg_stat_archiver"""
+
+
+def postgresql_roles(cluster: Cluster, options: Object) -> Found:
+    """One primary, to which the Service leads, and standbys that stream from it."""
+    namespace = options["namespace"]
+    members = _members(cluster, options)
+    endpoints = cluster.get(
+        {"apiVersion": "v1", "kind": "Endpoints", "name": options["service"], "namespace": namespace}
+    )
+    pods = cluster.list("v1", "Pod", namespace, f"app.kubernetes.io/name={options['servers']}")
+    owners = {(pod.get("status") or {}).get("podIP", ""): pod["metadata"]["name"] for pod in pods}
+    led_to = [
+        owners.get(address["ip"], address["ip"])
+        for subset in (endpoints or {}).get("subsets") or []
+        for address in subset.get("addresses") or []
+    ]
+    problem = roles_problem(members, led_to, options)
+    if problem:
+        raise PlatformError(
+            "PostgreSQL is not as it should be",
+            where=f"namespace {namespace}",
+            found=problem,
+            expected=f"one primary, which the Service {options['service']} leads to, and "
+            f"{options['server_count'] - 1} standbys that stream from it"
+            + (", one of them synchronous" if options["synchronous"] else ""),
+            fix=f"wait while a standby is made anew, or look at kubectl -n {namespace} logs {options['servers']}-0",
+            reason="roles",
+        )
+    standbys = [member["name"] for member in members if member["role"] == "sync_standby"]
+    return Passed(
+        f"{_leader(members)} is primary with {len(members) - 1} standbys"
+        + (f"; {' and '.join(standbys)} has every commit" if standbys else "")
+    )
+
+
+def postgresql_backup(cluster: Cluster, options: Object) -> Found:
+    """A backup that is not too old, without errors, and an archive that gets what is written."""
+    namespace = options["namespace"]
+    where = f"namespace {namespace}"
+    archiver = json.loads(_run(cluster, options, _leader(_members(cluster, options)), "postgresql", _psql(_ARCHIVER)))
+    told = _run(cluster, options, f"{options['repository']}-0", "repository", ["pgbackrest", "info", "--output=json"])
+    problem, summary = backup_state(json.loads(told), archiver, options["backup_hours"], time.time())
+    if problem:
+        raise PlatformError(
+            "PostgreSQL could not be restored to now",
+            where=where,
+            found=problem,
+            expected=f"a full backup within {options['backup_hours']} hours, and every WAL segment in the archive",
+            fix=f"look at kubectl -n {namespace} logs {options['repository']}-0 and at the Jobs of the CronJob "
+            "postgresql-backup; playbooks/backup.yml makes a backup now",
+            reason="backup",
+        )
+    return Passed(summary)
+
+
+def roles_problem(members: list[Object], led_to: list[str], options: Object) -> str:
+    """What is wrong, in words; empty where nothing is."""
+    leaders = [member["name"] for member in members if member["role"] == "leader"]
+    if len(leaders) != 1:
+        return (
+            f"{len(leaders)} primaries among {', '.join(sorted(member['name'] for member in members)) or 'no members'}"
+        )
+    if len(members) != options["server_count"]:
+        return f"{len(members)} members: {', '.join(sorted(member['name'] for member in members))}"
+    away = [
+        f"{member['name']} is {member['state']}"
+        for member in members
+        if member["state"] != ("running" if member["role"] == "leader" else "streaming")
+    ]
+    if away:
+        return "; ".join(away)
+    if led_to != leaders:
+        return f"the Service leads to {', '.join(led_to) or 'nothing'}, and {leaders[0]} is the primary"
+    if options["synchronous"] and len(members) > 1 and not any(member["role"] == "sync_standby" for member in members):
+        return "no standby is synchronous"
+    return ""
+
+
+def backup_state(stanzas: list[Object], archiver: Object, hours: float, now: float) -> tuple[str, str]:
+    """What is wrong (empty where nothing is), and a summary."""
+    if not stanzas or stanzas[0]["status"]["code"] != 0:
+        return (stanzas[0]["status"]["message"] if stanzas else "the repository knows no stanza"), ""
+    newest = stanzas[0]["backup"][-1]
+    age = (now - newest["timestamp"]["stop"]) / 3600
+    if newest.get("error"):
+        return f"backup {newest['label']} has errors (pages with wrong checksums)", ""
+    if age > hours:
+        return f"the newest backup, {newest['label']}, is {age:.0f} hours old", ""
+    if archiver["failed"]:
+        return f"WAL {archiver['wal']} could not be archived; the last that was is {archiver['archived'] or 'none'}", ""
+    return "", (
+        f"{len(stanzas[0]['backup'])} backups, the newest {newest['label']} of {age:.1f} hours ago; "
+        f"WAL is archived up to {archiver['archived']}"
+    )
+
+
+def _members(cluster: Cluster, options: Object) -> list[Object]:
+    namespace = options["namespace"]
+    pods = cluster.list("v1", "Pod", namespace, f"app.kubernetes.io/name={options['servers']}")
+    ready = sorted(pod["metadata"]["name"] for pod in pods if is_ready(pod))
+    if not ready:
+        raise PlatformError(
+            "no PostgreSQL is ready",
+            where=f"namespace {namespace}",
+            found=f"{len(pods)} pods, none of them ready",
+            expected=f"{options['server_count']} ready pods",
+            fix="run site.yml --tags data_services, which says what holds them up",
+            reason="missing",
+        )
+    asked = ["python3", "/scripts/member", "cluster"]
+    return json.loads(_run(cluster, options, ready[0], "postgresql", asked))["members"]
+
+
+def _leader(members: list[Object]) -> str:
+    leaders = [member["name"] for member in members if member["role"] == "leader"]
+    return leaders[0] if leaders else str(members[0]["name"])
+
+
+def _psql(query: str) -> list[str]:
+    return ["psql", "-h", "/var/run/postgresql", "-U", "postgres", "-X", "-q", "-t", "-A", "-c", query]
+
+
+def _run(cluster: Cluster, options: Object, pod: str, container: str, command: list[str]) -> str:
+    ran = run_in_pod(cluster, options["namespace"], pod, command, container=container)
+    if ran.code:
+        raise PlatformError(
+            "PostgreSQL's pod does not answer",
+            where=f"Pod {options['namespace']}/{pod}, container {container}",
+            found=(ran.stderr or ran.stdout).strip()[-300:] or f"exit code {ran.code} of {command[0]}",
+            expected="an answer",
+            fix="look at the container's log",
+            reason="exec",
+        )
+    return ran.stdout

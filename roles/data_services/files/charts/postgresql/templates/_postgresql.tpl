@@ -1,0 +1,169 @@
+{{/* A certificate's Secret as a volume that PostgreSQL accepts: owned by root, read by the group. */}}
+{{- define "postgresql.certificateVolume" -}}
+- name: certificate
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+{{- end }}
+
+{{- define "postgresql.memberMounts" -}}
+- name: data
+  mountPath: /var/lib/postgresql/data
+- name: configuration
+  mountPath: /configuration
+- name: scripts
+  mountPath: /scripts
+- name: certificate
+  mountPath: /certificate
+{{ include "library.writableMounts" . | trim }}
+{{- end }}
+
+{{/* A container beside PostgreSQL: its image and its mounts, with resources of its own. */}}
+{{- define "postgresql.sidecar" -}}
+image: {{ include "library.image" . }}
+imagePullPolicy: {{ (include "library.values" . | fromYaml).imagePullPolicy }}
+securityContext:
+  {{- include "library.containerSecurityContext" . | nindent 2 }}
+resources:
+  {{- toYaml .root.Values.sidecars.resources | nindent 2 }}
+{{- end }}
+
+{{- define "postgresql.pod" }}
+# A name is asked for often when a node is gone, and the DNS server that is asked may be on it.
+dnsConfig:
+  options:
+    - {name: timeout, value: "1"}
+    - {name: attempts, value: "3"}
+containers:
+  - name: postgresql
+    {{- include "library.container" . | nindent 4 }}
+    # All *.yml of the folder, one over the other.
+    command: [patroni, /configuration]
+    env:
+      - name: POD_NAME
+        valueFrom: {fieldRef: {fieldPath: metadata.name}}
+      - name: PATRONI_NAME
+        value: $(POD_NAME)
+      - name: PATRONI_KUBERNETES_POD_IP
+        valueFrom: {fieldRef: {fieldPath: status.podIP}}
+      - name: PATRONI_POSTGRESQL_CONNECT_ADDRESS
+        value: $(POD_NAME).{{ .name }}:5432
+      - name: PATRONI_RESTAPI_CONNECT_ADDRESS
+        value: $(POD_NAME).{{ .name }}:8008
+      - name: PGBACKREST_CONFIG
+        value: /configuration/pgbackrest.conf
+      {{- include "library.env" . | indent 6 }}
+    ports:
+      - name: postgresql
+        containerPort: 5432
+      - name: patroni
+        containerPort: 8008
+    lifecycle:
+      preStop:
+        exec:
+          command: [python3, /scripts/member, hand-over]
+    volumeMounts:
+      {{- include "postgresql.memberMounts" . | nindent 6 }}
+      # Patroni keeps the leader's lock in the API; nothing else in the pod sees the token.
+      - name: token
+        mountPath: /var/run/secrets/kubernetes.io/serviceaccount
+        readOnly: true
+  - name: steward
+    {{- include "postgresql.sidecar" . | nindent 4 }}
+    command: [sh, /scripts/steward]
+    startupProbe:
+      exec: {command: [test, -e, /tmp/steward.alive]}
+      periodSeconds: 5
+    livenessProbe:
+      exec: {command: [sh, /scripts/steward, alive]}
+      periodSeconds: 120
+      timeoutSeconds: 5
+    volumeMounts:
+      {{- include "postgresql.memberMounts" . | nindent 6 }}
+      - name: roles
+        mountPath: /roles
+      - name: settings
+        mountPath: /settings
+  {{- if .root.Values.repository.enabled }}
+  - name: backup
+    {{- include "postgresql.sidecar" . | nindent 4 }}
+    command: [pgbackrest, server, --config=/configuration/pgbackrest.conf]
+    ports:
+      - name: pgbackrest
+        containerPort: 8432
+    startupProbe:
+      tcpSocket: {port: pgbackrest}
+      periodSeconds: 5
+    livenessProbe:
+      tcpSocket: {port: pgbackrest}
+      periodSeconds: 60
+    volumeMounts:
+      {{- include "postgresql.memberMounts" . | nindent 6 }}
+  {{- end }}
+volumes:
+  - name: configuration
+    projected:
+      sources:
+        - configMap:
+            name: postgresql-configuration
+        - configMap:
+            name: postgresql-settings
+            items: [{key: restore.yml, path: restore.yml}]
+  - name: scripts
+    configMap:
+      name: postgresql-scripts
+  - name: settings
+    configMap:
+      name: postgresql-settings
+  - name: roles
+    secret:
+      secretName: {{ .root.Values.secrets.roles }}
+      defaultMode: 0440
+  {{- include "postgresql.certificateVolume" .root.Values.secrets.postgresql | nindent 2 }}
+  - name: token
+    projected:
+      defaultMode: 0440
+      sources:
+        - serviceAccountToken: {path: token, expirationSeconds: 3607}
+        - configMap:
+            name: kube-root-ca.crt
+            items: [{key: ca.crt, path: ca.crt}]
+  {{- include "library.writableVolumes" . | indent 2 }}
+{{- end }}
+
+{{- define "postgresql.pgbouncerPod" }}
+containers:
+  - name: pgbouncer
+    {{- include "library.container" . | nindent 4 }}
+    command: [pgbouncer, /configuration/pgbouncer.ini]
+    {{- with include "library.env" . }}
+    env:
+      {{- . | indent 6 }}
+    {{- end }}
+    ports:
+      - name: pgbouncer
+        containerPort: 6432
+    lifecycle:
+      preStop:
+        exec:
+          # Its address leaves the Service; then SIGINT lets the transactions that run end, and closes the rest.
+          command: [sh, -c, "sleep {{ int .values.drainSeconds }}; kill -INT 1; sleep 20"]
+    volumeMounts:
+      - name: configuration
+        mountPath: /configuration
+      - name: users
+        mountPath: /users
+      - name: certificate
+        mountPath: /certificate
+      {{- include "library.writableMounts" . | indent 6 }}
+volumes:
+  - name: configuration
+    configMap:
+      name: pgbouncer-configuration
+  - name: users
+    secret:
+      secretName: {{ .root.Values.secrets.pgbouncerUsers }}
+      defaultMode: 0440
+  {{- include "postgresql.certificateVolume" .root.Values.secrets.pgbouncer | nindent 2 }}
+  {{- include "library.writableVolumes" . | indent 2 }}
+{{- end }}

@@ -1,0 +1,97 @@
+"""Whether PostgreSQL's roles and backups are right, out of what Patroni and pgBackRest say."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_postgresql import (
+    backup_state,
+    roles_problem,
+)
+
+OPTIONS = {"server_count": 3, "synchronous": True}
+NOW = 1_800_000_000
+
+
+def members():
+    return [
+        {"name": "postgresql-0", "role": "leader", "state": "running"},
+        {"name": "postgresql-1", "role": "sync_standby", "state": "streaming"},
+        {"name": "postgresql-2", "role": "replica", "state": "streaming"},
+    ]
+
+
+def test_right_roles():
+    assert roles_problem(members(), ["postgresql-0"], OPTIONS) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"role": "replica"}, "0 primaries"),
+        ({"state": "stopped"}, "postgresql-0 is stopped"),
+        ({"state": "starting"}, "postgresql-0 is starting"),
+    ],
+)
+def test_a_wrong_primary(change, told):
+    found = members()
+    found[0].update(change)
+    assert told in roles_problem(found, ["postgresql-0"], OPTIONS)
+
+
+def test_two_primaries():
+    found = members()
+    found[1]["role"] = "leader"
+    assert roles_problem(found, ["postgresql-0"], OPTIONS).startswith("2 primaries")
+
+
+def test_a_standby_that_does_not_stream():
+    found = members()
+    found[2]["state"] = "running"
+    assert roles_problem(found, ["postgresql-0"], OPTIONS) == "postgresql-2 is running"
+
+
+def test_a_member_that_is_missing():
+    assert roles_problem(members()[:2], ["postgresql-0"], OPTIONS).startswith("2 members")
+
+
+@pytest.mark.parametrize(
+    ("led_to", "told"),
+    [([], "leads to nothing"), (["postgresql-1"], "leads to postgresql-1, and postgresql-0 is the primary")],
+)
+def test_a_service_that_leads_elsewhere(led_to, told):
+    assert told in roles_problem(members(), led_to, OPTIONS)
+
+
+def test_no_synchronous_standby():
+    found = members()
+    found[1]["role"] = "replica"
+    assert roles_problem(found, ["postgresql-0"], OPTIONS) == "no standby is synchronous"
+    assert roles_problem(found, ["postgresql-0"], {**OPTIONS, "synchronous": False}) == ""
+
+
+def stanza(**changes):
+    backup = {"label": "20270115-080000F", "error": False, "timestamp": {"stop": NOW - 7200}, **changes}
+    return [{"status": {"code": 0, "message": "ok"}, "backup": [backup]}]
+
+
+ARCHIVED = {"failed": False, "wal": None, "archived": "0000000100000000000000AA"}
+
+
+def test_a_good_backup():
+    problem, summary = backup_state(stanza(), ARCHIVED, 26, NOW)
+    assert problem == ""
+    assert "20270115-080000F of 2.0 hours ago" in summary
+
+
+@pytest.mark.parametrize(
+    ("stanzas", "archiver", "told"),
+    [
+        ([], ARCHIVED, "no stanza"),
+        ([{"status": {"code": 2, "message": "no valid backups"}, "backup": []}], ARCHIVED, "no valid backups"),
+        (stanza(error=True), ARCHIVED, "has errors"),
+        (stanza(timestamp={"stop": NOW - 30 * 3600}), ARCHIVED, "30 hours old"),
+        (stanza(), {"failed": True, "wal": "0A", "archived": None}, "WAL 0A could not be archived"),
+    ],
+)
+def test_a_backup_that_is_no_help(stanzas, archiver, told):
+    assert told in backup_state(stanzas, archiver, 26, NOW)[0]
