@@ -1,5 +1,6 @@
 //! The HTTP API. openapi.yaml describes it, and a test holds the two together.
 
+mod functions;
 mod observe;
 mod request;
 
@@ -11,17 +12,21 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use axum::{Extension, Json, Router};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::config::Config;
+use crate::database::Database;
+use crate::database::functions::FunctionStore;
+use crate::database::records::{Record, Records, SessionRow};
 use crate::error::ApiError;
 use crate::language::{Language, PerLanguage};
 use crate::metrics::{LanguageLabels, Metrics, ShedLabels};
@@ -41,17 +46,35 @@ pub struct Api {
     config: Config,
     redis: Arc<RedisMaster>,
     sessions: SessionStore,
+    database: Option<Arc<Database>>,
+    functions: Option<FunctionStore>,
+    records: Records,
     runtimes: RuntimeClient,
     metrics: Arc<Metrics>,
     lifecycle: Lifecycle,
     requests: Semaphore,
     /// A limit for each language: a slow runtime holds up callers of its own language alone.
     executions: PerLanguage<Semaphore>,
+    /// Ends them with this value.
+    _tasks: JoinSet<()>,
 }
 
 impl Api {
     /// Needs a tokio runtime: the connections are opened in the background.
-    pub fn new(config: Config, metrics: Arc<Metrics>, lifecycle: Lifecycle) -> Self {
+    pub fn new(
+        config: Config,
+        metrics: Arc<Metrics>,
+        lifecycle: Lifecycle,
+        database: Option<Arc<Database>>,
+        records: Records,
+    ) -> Self {
+        let mut tasks = JoinSet::new();
+        if let Some(database) = &database {
+            database.watch(&mut tasks);
+        }
+        let functions = database
+            .clone()
+            .map(|database| FunctionStore::new(database, config.max_functions_per_user));
         let redis = Arc::new(RedisMaster::new(&config.redis, metrics.clone()));
         let executions = || Semaphore::new(config.max_concurrent_executions);
         Api {
@@ -64,9 +87,13 @@ impl Api {
                 rust: executions(),
             },
             redis,
+            database,
+            functions,
+            records,
             metrics,
             lifecycle,
             config,
+            _tasks: tasks,
         }
     }
 }
@@ -78,15 +105,23 @@ pub enum Operation {
     Initialize,
     Execute,
     Session,
+    ListFunctions,
+    ShowFunction,
+    RegisterFunction,
+    RemoveFunction,
     Health,
     Ready,
 }
 
 impl Operation {
-    pub const ALL: [Operation; 5] = [
+    pub const ALL: [Operation; 9] = [
         Operation::Initialize,
         Operation::Execute,
         Operation::Session,
+        Operation::ListFunctions,
+        Operation::ShowFunction,
+        Operation::RegisterFunction,
+        Operation::RemoveFunction,
         Operation::Health,
         Operation::Ready,
     ];
@@ -96,6 +131,10 @@ impl Operation {
             Operation::Initialize => "/api/v1/initialize",
             Operation::Execute => "/api/v1/execute/{request_id}",
             Operation::Session => "/api/v1/sessions/{request_id}",
+            Operation::ListFunctions => "/api/v1/functions",
+            Operation::ShowFunction | Operation::RegisterFunction | Operation::RemoveFunction => {
+                "/api/v1/functions/{language_title}"
+            }
             Operation::Health => "/health",
             Operation::Ready => "/ready",
         }
@@ -104,7 +143,13 @@ impl Operation {
     pub const fn method(self) -> Method {
         match self {
             Operation::Initialize | Operation::Execute => Method::POST,
-            Operation::Session | Operation::Health | Operation::Ready => Method::GET,
+            Operation::RegisterFunction => Method::PUT,
+            Operation::RemoveFunction => Method::DELETE,
+            Operation::Session
+            | Operation::ListFunctions
+            | Operation::ShowFunction
+            | Operation::Health
+            | Operation::Ready => Method::GET,
         }
     }
 
@@ -113,6 +158,10 @@ impl Operation {
             Operation::Initialize => "initialize",
             Operation::Execute => "execute",
             Operation::Session => "session",
+            Operation::ListFunctions => "list_functions",
+            Operation::ShowFunction => "show_function",
+            Operation::RegisterFunction => "register_function",
+            Operation::RemoveFunction => "remove_function",
             Operation::Health => "health",
             Operation::Ready => "ready",
         }
@@ -127,6 +176,10 @@ impl Operation {
             Operation::Initialize => post(initialize),
             Operation::Execute => post(execute),
             Operation::Session => get(show_session),
+            Operation::ListFunctions => get(functions::list),
+            Operation::ShowFunction => get(functions::show),
+            Operation::RegisterFunction => put(functions::register),
+            Operation::RemoveFunction => delete(functions::remove),
             Operation::Health => get(health),
             Operation::Ready => get(readiness),
         }
@@ -179,8 +232,13 @@ fn store_unavailable(RedisUnavailable(cause): RedisUnavailable) -> ApiError {
 struct InitializeBody<'a> {
     #[serde(borrow, default)]
     context: JsonText<'a>,
-    #[serde(borrow)]
-    script_content: &'a RawValue,
+    /// Where it is absent, the function that is registered under the title is meant. `null` is not absent.
+    #[serde(borrow, default, deserialize_with = "present")]
+    script_content: Option<&'a RawValue>,
+}
+
+fn present<'de, D: Deserializer<'de>>(json: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(json).map(Some)
 }
 
 #[derive(Serialize)]
@@ -193,33 +251,44 @@ struct Initialized {
 async fn initialize(
     State(api): State<Arc<Api>>,
     Extension(facts): Extension<Arc<Facts>>,
-    LanguageTitle { language, title }: LanguageTitle,
+    name: LanguageTitle,
     UserId(user_id): UserId,
     request: Request,
 ) -> Result<Json<Initialized>, ApiError> {
+    let language = name.language;
     facts.set_language(language);
     let body = json_body(request, api.config.max_body_size).await?;
     let body: InitializeBody<'_> = request::parse(&body)?;
-    let script_size = script_size(body.script_content)?;
-    if script_size > api.config.max_script_size {
-        let limit = api.config.max_script_size;
-        return Err(ApiError::too_large(format!(
-            "script_content has {script_size} bytes; at most {limit} are taken"
-        )));
-    }
+    let context = body.context.checked("context")?;
+    let (stored, function_version);
+    let (script_content, script_size) = match body.script_content {
+        Some(script) => {
+            function_version = None;
+            (
+                script,
+                checked_script(script, api.config.max_script_size)?.len(),
+            )
+        }
+        None => {
+            let script = functions::registered_script(&api, &name).await?;
+            function_version = Some(script.version);
+            stored = json_string(&script.content)?;
+            (&*stored, script.content.len())
+        }
+    };
     let request_id = Uuid::new_v4();
     facts.set_request_id(request_id);
     let created_at = now_in_milliseconds();
     let expires_at = api.sessions.expires_at(created_at);
     let session = Session {
         language,
-        language_title: title.into(),
-        user_id: user_id.map(Into::into),
+        language_title: name.title.as_str().into(),
+        user_id: user_id.as_deref().map(Into::into),
         created_at,
         expires_at,
         script_size,
-        context: body.context.checked("context")?,
-        script_content: body.script_content,
+        context,
+        script_content,
     };
     api.sessions
         .save(request_id, &session)
@@ -229,6 +298,16 @@ async fn initialize(
         .sessions_created
         .get_or_create(&LanguageLabels { language })
         .inc();
+    api.records.leave(Record::Session(SessionRow {
+        request_id,
+        language,
+        language_title: name.title,
+        user_id,
+        function_version,
+        script_size_bytes: script_size,
+        created_at,
+        expires_at,
+    }));
     Ok(Json(Initialized {
         request_id,
         status: "initialized",
@@ -241,14 +320,26 @@ fn now_in_milliseconds() -> Timestamp {
     Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
 }
 
-/// Bytes of the script itself, which its JSON text has more of.
-fn script_size(script: &RawValue) -> Result<usize, ApiError> {
+/// The script itself, of which its JSON text has more bytes.
+fn checked_script(script: &RawValue, limit: usize) -> Result<String, ApiError> {
     let script: String = serde_json::from_str(script.get())
         .map_err(|_| ApiError::invalid("script_content must be a string of Unicode characters"))?;
     if script.trim().is_empty() {
         return Err(ApiError::invalid("script_content is empty"));
     }
-    Ok(script.len())
+    if script.len() > limit {
+        let size = script.len();
+        return Err(ApiError::too_large(format!(
+            "script_content has {size} bytes; at most {limit} are taken"
+        )));
+    }
+    Ok(script)
+}
+
+fn json_string(script: &[u8]) -> Result<Box<RawValue>, ApiError> {
+    let broken = |cause: &str| ApiError::internal("the registered script cannot be read", cause);
+    let script = std::str::from_utf8(script).map_err(|_| broken("it is not UTF-8"))?;
+    serde_json::value::to_raw_value(script).map_err(|_| broken("it cannot be put into JSON"))
 }
 
 #[derive(Deserialize)]
@@ -375,8 +466,8 @@ async fn health() -> impl IntoResponse {
     Json(json!({"status": "ok"}))
 }
 
-/// Ready is a replica that can keep sessions and is not shutting down. A runtime that is away is shown, but only its
-/// language suffers from it, so the replica stays.
+/// Ready is a replica that can keep sessions and is not shutting down. A runtime or a database that is away is shown, but
+/// only its language or registered functions suffer from it, so the replica stays.
 async fn readiness(State(api): State<Arc<Api>>) -> Response {
     let deadline = Instant::now() + READINESS_TIMEOUT;
     let check = |language| api.runtimes.check(language, deadline);
@@ -391,8 +482,13 @@ async fn readiness(State(api): State<Arc<Api>>) -> Response {
         Err(message) => json!({"status": "down", "message": message}),
     };
     let redis = redis.map_err(|RedisUnavailable(cause)| cause);
+    let database = match &api.database {
+        Some(database) => part(&database.state()),
+        None => json!({"status": "off"}),
+    };
     let parts = json!({
         "redis": part(&redis),
+        "database": database,
         "nodejs-runtime": part(&nodejs),
         "python-runtime": part(&python),
         "rust-runtime": part(&rust),

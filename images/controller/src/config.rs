@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::http::Uri;
 use redis::IntoConnectionInfo;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tracing::level_filters::LevelFilter;
 
 use crate::language::PerLanguage;
@@ -18,6 +19,8 @@ pub struct Config {
     pub api_address: SocketAddr,
     pub metrics_address: SocketAddr,
     pub redis: RedisConfig,
+    /// Without it there are no registered functions and no logs in a database.
+    pub database: Option<DatabaseConfig>,
     pub runtimes: PerLanguage<RuntimeUrl>,
     pub session_expiry: Duration,
     pub runtime_timeout: Duration,
@@ -25,6 +28,7 @@ pub struct Config {
     pub max_script_size: usize,
     pub max_body_size: usize,
     pub max_result_size: usize,
+    pub max_functions_per_user: u32,
     pub max_concurrent_requests: usize,
     pub max_concurrent_executions: usize,
     pub shutdown_delay: Duration,
@@ -66,6 +70,51 @@ pub enum RedisRoute {
         username: Option<Secret>,
         password: Option<Secret>,
     },
+}
+
+#[derive(Clone, Debug)]
+pub struct DatabaseConfig {
+    url: Secret,
+    username: Option<Secret>,
+    password: Option<Secret>,
+    ca_file: Option<PathBuf>,
+    /// The most connections of this process.
+    pub pool_size: u32,
+    /// How long a request waits for the database, a failover included.
+    pub timeout: Duration,
+}
+
+impl DatabaseConfig {
+    /// Reads the files anew, so a rotated password is in the next connection's options.
+    pub fn connect_options(&self) -> Result<PgConnectOptions, sqlx::Error> {
+        let url = self.url.read()?;
+        let mut options: PgConnectOptions = url.parse()?;
+        // PgBouncer takes no other startup parameters than its own few.
+        options = options
+            .application_name("lambda-controller")
+            .extra_float_digits(None);
+        if !url.contains("sslmode=") && !url.contains("ssl-mode=") {
+            options = options.ssl_mode(PgSslMode::VerifyFull);
+        }
+        if let Some(ca_file) = &self.ca_file {
+            options = options.ssl_root_cert(ca_file);
+        }
+        if let Some(username) = &self.username {
+            options = options.username(&username.read()?);
+        }
+        if let Some(password) = &self.password {
+            options = options.password(&password.read()?);
+        }
+        Ok(options)
+    }
+}
+
+/// What `migrate` and `maintain` need.
+#[derive(Clone, Debug)]
+pub struct SchemaConfig {
+    pub database: DatabaseConfig,
+    pub log_retention_days: u32,
+    pub log_level: LevelFilter,
 }
 
 /// `http://HOST[:PORT][/PREFIX]` of a runtime.
@@ -125,11 +174,25 @@ impl fmt::Display for ConfigError {
 /// Reads the configuration with `lookup`, which gives a variable's value. Every wrong variable is in the error, so
 /// that one start shows them all.
 pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<ConfigError>> {
+    read_with(lookup, Environment::config)
+}
+
+/// As `read`, for the commands that look after the schema.
+pub fn read_schema(
+    lookup: impl Fn(&str) -> Option<String>,
+) -> Result<SchemaConfig, Vec<ConfigError>> {
+    read_with(lookup, Environment::schema)
+}
+
+fn read_with<T, F: Fn(&str) -> Option<String>>(
+    lookup: F,
+    read: impl FnOnce(&mut Environment<F>) -> Option<T>,
+) -> Result<T, Vec<ConfigError>> {
     let mut environment = Environment {
         lookup,
         errors: Vec::new(),
     };
-    let config = environment.config();
+    let config = read(&mut environment);
     match (environment.errors.is_empty(), config) {
         (true, Some(config)) => Ok(config),
         (_, _) => Err(environment.errors),
@@ -138,6 +201,8 @@ pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Confi
 
 const SECONDS: &str = "a whole number of seconds";
 const BYTES: &str = "a whole number of bytes";
+const LOG_LEVELS: &str = "error, warn, info, debug or trace";
+const DATABASE_URL: &str = "postgresql://HOST[:PORT]/DATABASE";
 const HIDDEN: &str = "a value that is not shown, as it may hold a secret";
 
 struct Environment<F> {
@@ -201,17 +266,93 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
                 "a number of executions for each language",
             ) as usize,
             shutdown_delay: self.seconds("SHUTDOWN_DELAY_SECONDS", 5, 0..=300),
-            log_level: self.parsed(
-                "LOG_LEVEL",
-                LevelFilter::INFO,
-                "error, warn, info, debug or trace",
-            ),
+            max_functions_per_user: self.number(
+                "MAX_FUNCTIONS_PER_USER",
+                100,
+                1..=1_000_000,
+                "a number of functions",
+            ) as u32,
+            log_level: self.log_level(),
+            database: self.database(),
             redis: redis?,
             runtimes: PerLanguage {
                 nodejs: nodejs?,
                 python: python?,
                 rust: rust?,
             },
+        })
+    }
+
+    fn schema(&mut self) -> Option<SchemaConfig> {
+        let days = "a whole number of days";
+        let log_retention_days = self.number("LOG_RETENTION_DAYS", 90, 1..=36_500, days) as u32;
+        let log_level = self.log_level();
+        let database = self.database();
+        if database.is_none() && self.errors.is_empty() {
+            self.wrong("DATABASE_URL", "nothing".to_owned(), DATABASE_URL);
+        }
+        Some(SchemaConfig {
+            database: database?,
+            log_retention_days,
+            log_level,
+        })
+    }
+
+    fn log_level(&mut self) -> LevelFilter {
+        self.parsed("LOG_LEVEL", LevelFilter::INFO, LOG_LEVELS)
+    }
+
+    fn database(&mut self) -> Option<DatabaseConfig> {
+        let url = self.secret("DATABASE_URL");
+        let username = self.secret("DATABASE_USERNAME");
+        let password = self.secret("DATABASE_PASSWORD");
+        let ca_file = self.value("DATABASE_CA_FILE").map(PathBuf::from);
+        let pool_size = self.number(
+            "DATABASE_POOL_SIZE",
+            10,
+            1..=1000,
+            "a number of connections",
+        ) as u32;
+        let timeout = self.seconds("DATABASE_TIMEOUT_SECONDS", 3, 1..=30);
+        let Some(url) = url else {
+            if username.is_some() || password.is_some() || ca_file.is_some() {
+                self.wrong(
+                    "DATABASE_URL",
+                    "nothing".to_owned(),
+                    &format!("{DATABASE_URL}, as other variables of the database are set"),
+                );
+            }
+            return None;
+        };
+        if let Some(Err(error)) = ca_file.as_ref().map(std::fs::read) {
+            self.wrong(
+                "DATABASE_CA_FILE",
+                format!(
+                    "{:?} ({error})",
+                    ca_file.as_deref().unwrap_or(std::path::Path::new(""))
+                ),
+                "a readable file with certificates in PEM",
+            );
+        }
+        // `secret` has read the file already, so this cannot fail now.
+        let text = url.read().ok()?;
+        let known = text.starts_with("postgresql://") || text.starts_with("postgres://");
+        if !known || text.parse::<PgConnectOptions>().is_err() {
+            let found = if text.contains('@') || text.contains("password") {
+                HIDDEN.to_owned()
+            } else {
+                quoted(&text)
+            };
+            self.wrong("DATABASE_URL", found, DATABASE_URL);
+            return None;
+        }
+        Some(DatabaseConfig {
+            url,
+            username,
+            password,
+            ca_file,
+            pool_size,
+            timeout,
         })
     }
 
@@ -515,6 +656,16 @@ mod tests {
                 "HOST: found \"localhost\", expected an IP address to listen on",
             ),
             (
+                "DATABASE_URL",
+                "mysql://host/lambda",
+                "DATABASE_URL: found \"mysql://host/lambda\", expected postgresql://HOST[:PORT]/DATABASE",
+            ),
+            (
+                "DATABASE_USERNAME",
+                "controller",
+                "DATABASE_URL: found nothing, expected postgresql://HOST[:PORT]/DATABASE, as other variables of the database are set",
+            ),
+            (
                 "LOG_LEVEL",
                 "loud",
                 "LOG_LEVEL: found \"loud\", expected error, warn, info, debug or trace",
@@ -591,6 +742,42 @@ mod tests {
         }
         let config = read_with(&[("REDIS_URL", Some("redis://u:hunter2@host"))]).unwrap();
         assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn the_database_is_reached_with_tls_unless_its_url_says_otherwise() {
+        let options = |url| {
+            let config = read_with(&[("DATABASE_URL", Some(url))]).unwrap();
+            config.database.unwrap().connect_options().unwrap()
+        };
+        let checked = options("postgresql://pgbouncer.data-services:6432/lambda");
+        assert!(matches!(checked.get_ssl_mode(), PgSslMode::VerifyFull));
+        assert_eq!(
+            (checked.get_port(), checked.get_database()),
+            (6432, Some("lambda"))
+        );
+        let plain = options("postgresql://localhost/lambda?sslmode=disable");
+        assert!(matches!(plain.get_ssl_mode(), PgSslMode::Disable));
+        assert!(read_with(&[]).unwrap().database.is_none());
+        let error = error_of(&[("DATABASE_URL", Some("mysql://u:hunter2@host"))]);
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn the_commands_for_the_schema_need_the_database_alone() {
+        let read = |variables: &[(&str, &str)]| {
+            read_schema(|name| {
+                let found = variables.iter().find(|(variable, _)| *variable == name);
+                found.map(|(_, value)| (*value).to_owned())
+            })
+        };
+        let config = read(&[("DATABASE_URL", "postgresql://host/lambda")]).unwrap();
+        assert_eq!(config.log_retention_days, 90);
+        let errors = read(&[("LOG_RETENTION_DAYS", "60")]).unwrap_err();
+        assert_eq!(
+            errors[0].to_string(),
+            "DATABASE_URL: found nothing, expected postgresql://HOST[:PORT]/DATABASE"
+        );
     }
 
     #[test]

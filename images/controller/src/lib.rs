@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod config;
+pub mod database;
 pub mod error;
 pub mod language;
 pub mod metrics;

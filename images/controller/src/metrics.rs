@@ -35,6 +35,12 @@ pub struct Metrics {
     pub redis_errors: Family<RedisErrorLabels, Counter>,
     pub redis_seconds: Family<RedisCommandLabels, Histogram>,
     pub redis_connected: Family<RedisCommandLabels, Gauge>,
+    pub functions_registered: Family<LanguageLabels, Counter>,
+    pub database_errors: Family<DatabaseErrorLabels, Counter>,
+    pub database_seconds: Family<DatabaseWorkLabels, Histogram>,
+    pub database_up: Gauge,
+    pub records_written: Family<TableLabels, Counter>,
+    pub records_dropped: Family<DroppedLabels, Counter>,
     pub draining: Gauge,
 }
 
@@ -92,6 +98,31 @@ pub struct RedisCommandLabels {
     pub lane: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DatabaseErrorLabels {
+    /// `busy`, `connection`, `auth`, `schema`, `timeout` or `other`.
+    pub kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DatabaseWorkLabels {
+    /// `read`, `write` or `records`.
+    pub work: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TableLabels {
+    /// `request_logs`, `error_logs` or `sessions`.
+    pub table: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DroppedLabels {
+    pub table: &'static str,
+    /// `queue_full`, `refused` by the database, or `shutdown`.
+    pub reason: &'static str,
+}
+
 impl EncodeLabelValue for Language {
     fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), std::fmt::Error> {
         self.name().encode(encoder)
@@ -122,6 +153,12 @@ impl Metrics {
             redis_errors: Family::default(),
             redis_seconds: Family::new_with_constructor(histogram),
             redis_connected: Family::default(),
+            functions_registered: Family::default(),
+            database_errors: Family::default(),
+            database_seconds: Family::new_with_constructor(histogram),
+            database_up: Gauge::default(),
+            records_written: Family::default(),
+            records_dropped: Family::default(),
             draining: Gauge::default(),
         };
         metrics.register();
@@ -193,6 +230,37 @@ impl Metrics {
             "redis_connected",
             "Whether the connection to the master is up",
             self.redis_connected.clone(),
+        );
+        registry.register(
+            "functions_registered",
+            "Functions registered or replaced",
+            self.functions_registered.clone(),
+        );
+        registry.register(
+            "database_errors",
+            "Failed attempts at PostgreSQL",
+            self.database_errors.clone(),
+        );
+        registry.register_with_unit(
+            "database_duration",
+            "From the need of PostgreSQL to its answer, waits and retries included",
+            Unit::Seconds,
+            self.database_seconds.clone(),
+        );
+        registry.register(
+            "database_up",
+            "Whether PostgreSQL answered last",
+            self.database_up.clone(),
+        );
+        registry.register(
+            "records_written",
+            "Rows of the logs and of the list of sessions that PostgreSQL has",
+            self.records_written.clone(),
+        );
+        registry.register(
+            "records_dropped",
+            "Rows that were given up",
+            self.records_dropped.clone(),
         );
         registry.register(
             "draining",

@@ -20,6 +20,8 @@ use tower::ServiceExt;
 
 use crate::api::{self, Api};
 use crate::config::Config;
+use crate::database::Database;
+use crate::database::records::Records;
 use crate::metrics::Metrics;
 use crate::shutdown::{Lifecycle, Phase};
 
@@ -27,10 +29,15 @@ use crate::shutdown::{Lifecycle, Phase};
 /// that is closed here may just be getting a request.
 const LONGEST_IDLE: Duration = Duration::from_secs(65 * 60);
 
+/// For the last rows of the logs, once all requests are done. The pod has 5 s for it.
+const LAST_WRITE: Duration = Duration::from_secs(4);
+
 pub struct Server {
     api: TcpListener,
     metrics: TcpListener,
     config: Config,
+    shared_metrics: Arc<Metrics>,
+    database: Option<Arc<Database>>,
 }
 
 impl Server {
@@ -44,10 +51,19 @@ impl Server {
                 )
             })
         };
+        let shared_metrics = Arc::new(Metrics::new());
+        let database = config
+            .database
+            .as_ref()
+            .map(|database| Database::new(database, shared_metrics.clone()).map(Arc::new))
+            .transpose()
+            .map_err(|error| io::Error::other(format!("DATABASE_URL: {error}")))?;
         Ok(Server {
             api: listen(config.api_address, "PORT").await?,
             metrics: listen(config.metrics_address, "METRICS_PORT").await?,
             config,
+            shared_metrics,
+            database,
         })
     }
 
@@ -61,7 +77,7 @@ impl Server {
 
     /// Serves until `lifecycle` closes and the requests in flight are done. False if some had to be cut.
     pub async fn run(self, lifecycle: Lifecycle) -> bool {
-        let metrics = Arc::new(Metrics::new());
+        let metrics = self.shared_metrics;
         let grace = self.config.shutdown_grace();
         let draining = metrics.draining.clone();
         let metrics_server = tokio::spawn(serve(
@@ -70,13 +86,29 @@ impl Server {
             Lifecycle::new(),
             grace,
         ));
-        let api = Arc::new(Api::new(self.config, metrics, lifecycle.clone()));
+        let (records, writer) = match &self.database {
+            Some(database) => {
+                let (records, writer) = Records::start(database.clone(), metrics.clone());
+                (records, Some(writer))
+            }
+            None => (Records::nowhere(metrics.clone()), None),
+        };
+        let api = Arc::new(Api::new(
+            self.config,
+            metrics,
+            lifecycle.clone(),
+            self.database,
+            records,
+        ));
         let drain = lifecycle.clone();
         tokio::spawn(async move {
             drain.reached(Phase::Draining).await;
             draining.set(1);
         });
         let complete = serve(self.api, api::router(api), lifecycle, grace).await;
+        if let Some(writer) = writer {
+            let _ = timeout(LAST_WRITE, writer).await;
+        }
         metrics_server.abort();
         complete
     }

@@ -9,9 +9,11 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Api, Operation};
+use crate::database::records;
 use crate::error::{ApiError, ErrorReport};
 use crate::language::Language;
 use crate::metrics::{ErrorLabels, RequestLabels, RouteLabels};
@@ -49,7 +51,7 @@ pub async fn observe(State(api): State<Arc<Api>>, mut request: Request, next: Ne
     let trace = TraceContext::continued(request.headers());
     let matched = request.extensions().get::<MatchedPath>();
     let mut record = Record {
-        operation: matched.and_then(|path| Operation::of_path(path.as_str())),
+        operation: matched.and_then(|path| Operation::of(path.as_str(), request.method())),
         method: method_label(request.method()),
         facts: facts.clone(),
         trace: trace.clone(),
@@ -129,6 +131,7 @@ impl Drop for Record {
             duration_ms: (duration.as_secs_f64() * 1e6).round() / 1e3,
         };
         self.log(&line);
+        self.leave_records(&line, report);
     }
 }
 
@@ -142,6 +145,49 @@ struct LogLine<'a> {
 }
 
 impl Record {
+    /// The same, for the database. Probes come every few seconds and say the same.
+    fn leave_records(&self, line: &LogLine<'_>, report: Option<&ErrorReport>) {
+        let records = &self.api.records;
+        if !records.are_kept() || self.operation.is_some_and(Operation::is_probe) {
+            return;
+        }
+        let at = Timestamp::now();
+        let facts = &self.facts;
+        let (request_id, language) = (
+            facts.request_id.get().copied(),
+            facts.language.get().copied(),
+        );
+        records.leave(records::Record::Request(records::RequestLog {
+            at,
+            id: Uuid::new_v4(),
+            request_id,
+            trace_id: self.trace.trace_id().to_owned(),
+            span_id: self.trace.span_id().to_owned(),
+            route: line.route,
+            method: line.method,
+            status: line.status,
+            outcome: line.outcome,
+            duration_ms: line.duration_ms,
+            user_id: facts.user.get().cloned(),
+            language,
+        }));
+        if let (Some(report), Some(status)) = (report, line.status) {
+            records.leave(records::Record::Error(records::ErrorLog {
+                at,
+                id: Uuid::new_v4(),
+                request_id,
+                trace_id: self.trace.trace_id().to_owned(),
+                span_id: self.trace.span_id().to_owned(),
+                route: line.route,
+                status,
+                code: report.code.name(),
+                cause: report.cause.clone(),
+                user_id: facts.user.get().cloned(),
+                language,
+            }));
+        }
+    }
+
     fn log(&self, line: &LogLine<'_>) {
         // tracing's level is fixed at each call, so the same line stands here three times.
         macro_rules! write_line {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Method, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
@@ -43,31 +43,37 @@ impl<S: Sync> FromRequestParts<S> for LanguageTitle {
                 "the header Language-Title is missing; it is LANGUAGE-TITLE, as in nodejs-hello",
             ));
         };
-        LanguageTitle::parse(header)
+        LanguageTitle::parse(header, "Language-Title")
     }
 }
 
 impl LanguageTitle {
-    fn parse(header: &str) -> Result<Self, ApiError> {
-        let (language, title) = header.split_once('-').unwrap_or((header, ""));
+    /// The last part of the path of a request about one function. It needs no percent-encoding, so has one spelling.
+    pub fn in_path(path: &str) -> Result<Self, ApiError> {
+        let last = path.rsplit('/').next().unwrap_or_default();
+        LanguageTitle::parse(last, "the language_title in the path")
+    }
+
+    fn parse(text: &str, what: &str) -> Result<Self, ApiError> {
+        let (language, title) = text.split_once('-').unwrap_or((text, ""));
         let Some(language) = Language::from_name(language) else {
             let known = Language::ALL.map(Language::name).join(", ");
             return Err(ApiError::invalid(format!(
-                "Language-Title must begin with a known language ({known}) and a dash"
+                "{what} must begin with a known language ({known}) and a dash"
             )));
         };
         let plain = title
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-        if title.is_empty() || header.len() > LONGEST_TITLE || !plain {
+        if title.is_empty() || text.len() > LONGEST_TITLE || !plain {
             return Err(ApiError::invalid(format!(
-                "the title in Language-Title must be letters, digits, dots, dashes and underscores, {LONGEST_TITLE} \
-                 characters at most with the language"
+                "{what} must go on with letters, digits, dots, dashes and underscores, {LONGEST_TITLE} characters at \
+                 most in all"
             )));
         }
         Ok(LanguageTitle {
             language,
-            title: header.to_owned(),
+            title: text.to_owned(),
         })
     }
 }
@@ -222,11 +228,21 @@ fn depth(json: &str) -> usize {
 }
 
 impl Operation {
-    /// Of the path as it was matched, with its placeholders.
-    pub fn of_path(path: &str) -> Option<Operation> {
-        Operation::ALL
-            .into_iter()
-            .find(|operation| operation.path() == path)
+    /// Of the path as it was matched, with its placeholders; any one of the path where the method is none of its.
+    pub fn of(path: &str, method: &Method) -> Option<Operation> {
+        let wanted = if method == Method::HEAD {
+            &Method::GET
+        } else {
+            method
+        };
+        let on_path = || {
+            Operation::ALL
+                .into_iter()
+                .filter(|operation| operation.path() == path)
+        };
+        on_path()
+            .find(|operation| operation.method() == wanted)
+            .or_else(|| on_path().next())
     }
 }
 
@@ -241,7 +257,7 @@ mod tests {
             ("python-a.b_c-1", Language::Python),
             ("rust--", Language::Rust),
         ] {
-            let parsed = LanguageTitle::parse(header).unwrap();
+            let parsed = LanguageTitle::parse(header, "it").unwrap();
             assert_eq!((parsed.language, parsed.title.as_str()), (language, header));
         }
         let long = format!("rust-{}", "x".repeat(LONGEST_TITLE));
@@ -256,9 +272,9 @@ mod tests {
             "rust-\u{e4}",
             &long,
         ] {
-            assert!(LanguageTitle::parse(wrong).is_err(), "{wrong}");
+            assert!(LanguageTitle::parse(wrong, "it").is_err(), "{wrong}");
         }
-        let message = LanguageTitle::parse("ruby-x").err().unwrap().message;
+        let message = LanguageTitle::parse("ruby-x", "it").err().unwrap().message;
         assert!(message.contains("nodejs, python, rust"), "{message}");
     }
 

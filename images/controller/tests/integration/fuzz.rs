@@ -8,6 +8,7 @@ use tokio::runtime::Runtime as Tokio;
 
 use crate::support::controller::Controller;
 use crate::support::http::{request, send};
+use crate::support::postgres::Postgres;
 use crate::support::redis::Redis;
 use crate::support::runtime::Runtime;
 
@@ -71,22 +72,27 @@ fn any_header() -> impl Strategy<Value = Vec<u8>> {
 #[test]
 fn no_body_and_no_header_gives_a_5xx() {
     let tokio = Tokio::new().unwrap();
-    let (_redis, _runtime, controller, id) = tokio.block_on(async {
+    let (_redis, _runtime, _postgres, controller, id) = tokio.block_on(async {
         let (redis, runtime) = (Redis::start().await, Runtime::start().await);
-        let controller = Controller::start(&redis, &runtime).await;
+        let postgres = Postgres::migrated().await;
+        let url = postgres.url("controller");
+        let controller = Controller::with_database(&redis, &runtime, &url).await;
         let id = controller.session("nodejs-x", "echo").await;
-        (redis, runtime, controller, id)
+        (redis, runtime, postgres, controller, id)
     });
     let paths = [
         "/api/v1/initialize".to_owned(),
         format!("/api/v1/execute/{id}"),
         format!("/api/v1/sessions/{id}"),
         "/api/v1/execute/%F0%9F%A6%80".to_owned(),
+        "/api/v1/functions?page=2&language=rust".to_owned(),
+        "/api/v1/functions/nodejs-x".to_owned(),
+        "/api/v1/functions/%F0%9F%A6%80".to_owned(),
     ];
     let headers = ("language-title", "x-user-id", "content-type", "traceparent");
     let case = (
         prop::sample::select(paths.to_vec()),
-        prop_oneof![9 => Just("POST"), 1 => Just("GET"), 1 => Just("PATCH")],
+        prop_oneof![9 => Just("POST"), 1 => Just("GET"), 2 => Just("PUT"), 1 => Just("DELETE"), 1 => Just("PATCH")],
         any_body(),
         (
             prop::option::weighted(0.8, Just(())),
@@ -124,7 +130,7 @@ fn no_body_and_no_header_gives_a_5xx() {
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
     let metrics = tokio.block_on(controller.metrics());
     assert!(
-        metrics.lines().count() < 400,
+        metrics.lines().count() < 600,
         "what callers send does not make series"
     );
     assert!(metrics.ends_with("# EOF\n"));

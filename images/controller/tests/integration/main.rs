@@ -1,13 +1,18 @@
-//! The controller as its callers see it, with a real Redis (Debian: redis-server) and a runtime made here. Every
+//! The controller as its callers see it, with a real Redis and PostgreSQL (Debian: redis-server, postgresql,
+//! pgbouncer) and a runtime made here. Every
 //! answer of the API is checked against openapi.yaml on the way.
 
 mod support;
 
 mod backpressure;
 mod cancellation;
+mod database_failure;
 mod exactly_once;
 mod executable;
+mod functions;
 mod fuzz;
 mod openapi;
+mod records;
 mod redis_failure;
+mod schema;
 mod sessions;

@@ -61,13 +61,14 @@ fn examples_fit_their_schemas() {
             examples += 1;
         }
     }
-    assert_eq!(examples, 3);
+    assert_eq!(examples, 5);
 }
 
 #[test]
 fn every_error_has_its_code_and_status() {
     let codes = [
         ("400", ErrorCode::InvalidRequest),
+        ("403", ErrorCode::Forbidden),
         ("404", ErrorCode::NotFound),
         ("413", ErrorCode::PayloadTooLarge),
         ("422", ErrorCode::RuntimeError),

@@ -192,7 +192,7 @@ async fn wrong_requests_are_refused_with_the_reason() {
         ),
         (400, &[JSON, title], "", "must be a JSON object"),
         (400, &[JSON, title], "[]", "must be a JSON object"),
-        (400, &[JSON, title], "{}", "missing field `script_content`"),
+        (400, &[JSON, title], "{}", "script_content is absent"),
         (
             400,
             &[JSON, title],

@@ -34,6 +34,20 @@ impl Controller {
     }
 
     pub async fn start_with(redis_url: &str, runtime_url: &str, changes: &[(&str, &str)]) -> Self {
+        Controller::start_in(Lifecycle::new(), redis_url, runtime_url, changes).await
+    }
+
+    /// Whether it ended without cutting requests.
+    pub async fn ended(mut self) -> bool {
+        (&mut self.server).await.unwrap()
+    }
+
+    pub async fn start_in(
+        lifecycle: Lifecycle,
+        redis_url: &str,
+        runtime_url: &str,
+        changes: &[(&str, &str)],
+    ) -> Self {
         let mut variables: HashMap<&str, &str> = HashMap::from([
             ("HOST", "127.0.0.1"),
             ("REDIS_URL", redis_url),
@@ -51,12 +65,41 @@ impl Controller {
             server.api_address().unwrap(),
             server.metrics_address().unwrap(),
         );
-        let server = tokio::spawn(server.run(Lifecycle::new()));
+        let server = tokio::spawn(server.run(lifecycle));
         Controller {
             address,
             metrics_address,
             server,
         }
+    }
+
+    /// One that also has the database at `database_url`.
+    pub async fn with_database(redis: &Redis, runtime: &Runtime, database_url: &str) -> Self {
+        let database = [("DATABASE_URL", database_url), ("DATABASE_POOL_SIZE", "3")];
+        Controller::start_with(&redis.url(), &runtime.url(), &database).await
+    }
+
+    pub async fn register(&self, title: &str, user: &str, script: &str) -> Answer {
+        self.call(
+            "PUT",
+            &format!("/api/v1/functions/{title}"),
+            &[JSON, ("x-user-id", user)],
+            json!({"script_content": script}).to_string().as_bytes(),
+        )
+        .await
+    }
+
+    pub async fn remove(&self, title: &str, user: &str) -> Answer {
+        let path = format!("/api/v1/functions/{title}");
+        self.call("DELETE", &path, &[("x-user-id", user)], b"")
+            .await
+    }
+
+    /// Initializes without a script.
+    pub async fn initialize_registered(&self, title: &str) -> Answer {
+        let headers = [JSON, ("language-title", title)];
+        self.call("POST", "/api/v1/initialize", &headers, b"{}")
+            .await
     }
 
     pub async fn call(

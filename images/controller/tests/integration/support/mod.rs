@@ -1,6 +1,7 @@
 pub mod contract;
 pub mod controller;
 pub mod http;
+pub mod postgres;
 pub mod redis;
 pub mod runtime;
 

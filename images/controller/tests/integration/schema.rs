@@ -1,0 +1,238 @@
+//! `migrate` and `maintain`, as the executable and as the library.
+
+use std::process::{Command, Output};
+
+use lambda_controller::database::maintenance::maintain;
+use lambda_controller::database::schema::{Migrated, migrate, migration, migrations};
+use sqlx::Executor;
+
+use crate::support::postgres::{PASSWORD, Postgres};
+
+fn command(postgres: &Postgres, name: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lambda-controller"))
+        .arg(name)
+        .env_clear()
+        .env(
+            "DATABASE_URL",
+            format!(
+                "postgresql://127.0.0.1:{}/lambda?sslmode=disable",
+                postgres.port
+            ),
+        )
+        .env("DATABASE_USERNAME", "migrator")
+        .env("DATABASE_PASSWORD", PASSWORD)
+        .output()
+        .unwrap()
+}
+
+fn log(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_idempotent_and_two_at_once_are_safe() {
+    let postgres = &Postgres::start().await;
+    let outputs = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..3)
+            .map(|_| scope.spawn(|| command(postgres, "migrate")))
+            .collect();
+        runs.into_iter()
+            .map(|run| run.join().unwrap())
+            .collect::<Vec<_>>()
+    });
+    for output in &outputs {
+        assert!(output.status.success(), "{}", log(output));
+    }
+    let who_did = outputs
+        .iter()
+        .filter(|output| log(output).contains("[1, 2, 3]"))
+        .count();
+    assert_eq!(who_did, 1, "{outputs:?}");
+    let again = command(postgres, "migrate");
+    assert!(
+        again.status.success() && log(&again).contains("\"applied\":\"[]\""),
+        "{}",
+        log(&again)
+    );
+    assert!(!log(&again).contains(PASSWORD));
+    assert_eq!(
+        postgres
+            .count("SELECT count(*) FROM meta.schema_migrations")
+            .await,
+        3
+    );
+    // This month and two more, of each log.
+    let partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent IN ('meta.request_logs'::regclass, 'meta.error_logs'::regclass)";
+    assert_eq!(postgres.count(partitions).await, 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_migration_is_refused_and_nothing_is_changed() {
+    let postgres = Postgres::migrated().await;
+    let mut connection = postgres.connection("migrator").await.unwrap();
+    let mut changed = migrations();
+    changed[1] = migration(2, "sessions", "CREATE TABLE meta.changed (a int)");
+    changed.push(migration(4, "further", "CREATE TABLE meta.further (a int)"));
+    let error = migrate(&mut connection, changed).await.unwrap_err().0;
+    assert!(
+        error.starts_with("migration 2 (sessions) is not what was applied"),
+        "{error}"
+    );
+    assert!(error.contains("new migration"), "{error}");
+    let made = "SELECT count(*) FROM pg_class WHERE relname IN ('changed', 'further')";
+    assert_eq!(postgres.count(made).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_migration_leaves_nothing_and_can_be_repeated() {
+    let postgres = Postgres::migrated().await;
+    let with = |sql: &'static str| {
+        let mut all = migrations();
+        all.push(migration(4, "further", sql));
+        all
+    };
+    let broken = "CREATE TABLE meta.half (a int); SELECT 1 FROM meta.missing";
+    let mut connection = postgres.connection("migrator").await.unwrap();
+    let error = migrate(&mut connection, with(broken)).await.unwrap_err().0;
+    assert!(
+        error.contains("migration 4 (further) failed and was rolled back"),
+        "{error}"
+    );
+    assert!(error.contains("\"meta.missing\" does not exist"), "{error}");
+    assert_eq!(
+        postgres
+            .count("SELECT count(*) FROM pg_class WHERE relname = 'half'")
+            .await,
+        0
+    );
+    drop(connection);
+    let mut connection = postgres.connection("migrator").await.unwrap();
+    let repaired = migrate(&mut connection, with("CREATE TABLE meta.half (a int)"))
+        .await
+        .unwrap();
+    assert_eq!(
+        repaired,
+        Migrated {
+            applied: vec![4],
+            newer: vec![]
+        }
+    );
+    // The build before it, as in a rollback, leaves it alone.
+    let older = migrate(&mut connection, migrations()).await.unwrap();
+    assert_eq!(
+        older,
+        Migrated {
+            applied: vec![],
+            newer: vec![4]
+        }
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_or_misspelt_is_told() {
+    let postgres = Postgres::start().await;
+    let mut connection = postgres.connection("postgres").await.unwrap();
+    connection.execute("DROP ROLE controller").await.unwrap();
+    let output = command(&postgres, "migrate");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        log(&output).contains("migration 1 (functions) failed"),
+        "{}",
+        log(&output)
+    );
+    assert!(
+        log(&output).contains("role \\\"controller\\\" does not exist"),
+        "{}",
+        log(&output)
+    );
+    let output = Command::new(env!("CARGO_BIN_EXE_lambda-controller"))
+        .arg("migrate")
+        .env_clear()
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "lambda-controller cannot start. DATABASE_URL: found nothing, expected postgresql://HOST[:PORT]/DATABASE\n"
+    );
+    let output = Command::new(env!("CARGO_BIN_EXE_lambda-controller"))
+        .arg("migrations")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(64));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_controllers_role_cannot_change_the_schema_nor_read_the_logs() {
+    let postgres = Postgres::migrated().await;
+    let mut connection = postgres.connection("controller").await.unwrap();
+    for statement in [
+        "CREATE TABLE meta.mine (a int)",
+        "CREATE TABLE public.mine (a int)",
+        "DROP TABLE meta.scripts",
+        "ALTER TABLE meta.functions ADD COLUMN a int",
+        "TRUNCATE meta.functions",
+        "SELECT * FROM meta.request_logs",
+        "DELETE FROM meta.request_logs",
+        "DELETE FROM meta.sessions",
+        "UPDATE meta.schema_migrations SET version = 9",
+    ] {
+        let refused = connection.execute(statement).await.unwrap_err();
+        let code = refused
+            .as_database_error()
+            .unwrap()
+            .code()
+            .unwrap()
+            .into_owned();
+        assert_eq!(code, "42501", "{statement}: {refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn maintenance_makes_drops_and_removes_what_is_due() {
+    let postgres = Postgres::migrated().await;
+    for statement in [
+        "CREATE TABLE meta.request_logs_2020_01 PARTITION OF meta.request_logs FOR VALUES FROM ('2020-01-01 00:00+00') TO ('2020-02-01 00:00+00')",
+        "CREATE TABLE meta.request_logs_archive PARTITION OF meta.request_logs FOR VALUES FROM ('2019-01-01 00:00+00') TO ('2019-02-01 00:00+00')",
+        "ALTER TABLE meta.request_logs_2020_01 OWNER TO migrator",
+        "INSERT INTO meta.sessions SELECT gen_random_uuid(), 'rust', 'rust-x', NULL, NULL, 1, now() - interval '2 h', \
+         now() - interval '1 h' FROM generate_series(1, 25000)",
+        "INSERT INTO meta.sessions VALUES (gen_random_uuid(), 'rust', 'rust-x', NULL, NULL, 1, now(), now() + interval '1 h')",
+    ] {
+        postgres.execute(statement).await;
+    }
+    let mut connection = postgres.connection("migrator").await.unwrap();
+    let maintained = maintain(&mut connection, 90).await.unwrap();
+    assert_eq!(maintained.dropped, ["request_logs_2020_01"]);
+    assert_eq!(
+        (maintained.made.len(), maintained.sessions_removed),
+        (0, 25000)
+    );
+    assert_eq!(
+        postgres.count("SELECT count(*) FROM meta.sessions").await,
+        1
+    );
+    assert_eq!(
+        maintain(&mut connection, 90).await.unwrap(),
+        Default::default()
+    );
+    // A partition that is missing is made again, and rows for it find it.
+    postgres.execute("DO $$ BEGIN EXECUTE 'DROP TABLE meta.request_logs_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM'); END $$").await;
+    assert!(command(&postgres, "maintain").status.success());
+    postgres
+        .execute("INSERT INTO meta.request_logs (at, id, trace_id, span_id, route, method, outcome, duration_ms) \
+                  VALUES (now(), gen_random_uuid(), '', '', '', '', '', 0)")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn maintenance_without_a_schema_says_what_is_missing() {
+    let postgres = Postgres::start().await;
+    let output = command(&postgres, "maintain");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        log(&output).contains("run lambda-controller migrate first"),
+        "{}",
+        log(&output)
+    );
+}
