@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import datetime
 import http.client
 import json
 import secrets
+import socket
 import ssl
 import subprocess
 import time
@@ -13,6 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from .pods import ROOT, app_host, containers, kubectl, seen_in
 
@@ -142,3 +148,79 @@ def test_without_the_service_requests_are_served_and_limited_all_the_same(send):
     served = answers.total() - answers[429]
     # Each Envoy has its share, and a bucket fills again meanwhile; all connections may have led to one of them.
     assert 1 <= served <= ANONYMOUS_LIMIT + 1 + took * ANONYMOUS_LIMIT / 60, answers
+
+
+# ---- The certificate -----------------------------------------------------------------------------------------------
+
+
+def secret(name):
+    found = json.loads(kubectl("-n", "ingress", "get", "secret", name, "-o", "json"))
+    return {key: base64.b64decode(value) for key, value in found["data"].items()}
+
+
+def renewed(certificate, authority):
+    """A certificate that says the same with a new key and serial number, signed by the authority."""
+    old = x509.load_pem_x509_certificate(certificate["tls.crt"])
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder(
+        issuer_name=old.issuer,
+        subject_name=old.subject,
+        public_key=key.public_key(),
+        serial_number=x509.random_serial_number(),
+        not_valid_before=now - datetime.timedelta(minutes=5),
+        not_valid_after=old.not_valid_after_utc,
+    )
+    for extension in old.extensions:
+        value = extension.value
+        if isinstance(value, x509.SubjectKeyIdentifier):
+            value = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        builder = builder.add_extension(value, extension.critical)
+    signer = serialization.load_pem_private_key(authority["tls.key"], None)
+    made = builder.sign(signer, hashes.SHA256())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return made.serial_number, {"tls.crt": made.public_bytes(serialization.Encoding.PEM), "tls.key": private}
+
+
+def test_a_certificate_rotated_in_its_secret_is_served_within_a_minute_and_no_connection_notices(edge):
+    url, authority_file = edge
+    address = urlsplit(url)
+    trust = ssl.create_default_context(cafile=str(authority_file))
+
+    def served():
+        with (
+            socket.create_connection((address.hostname, address.port), timeout=10) as raw,
+            trust.wrap_socket(raw, server_hostname=address.hostname) as connection,
+        ):
+            return int(connection.getpeercert()["serialNumber"], 16)
+
+    held = http.client.HTTPSConnection(address.hostname, address.port, context=trust, timeout=40)
+    held.request("GET", "/health")
+    assert held.getresponse().read() is not None
+    connection = held.sock
+
+    serial, data = renewed(secret("envoy-tls"), secret("envoy-tls-authority"))
+    encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
+    patch = subprocess.run(
+        ["kubectl", "-n", "ingress", "patch", "secret", "envoy-tls", "--patch-file=/dev/stdin"],
+        input=json.dumps({"data": encoded}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert patch.returncode == 0, patch.stderr
+    began = time.monotonic()
+    in_a_row = 0
+    # A handshake meets any of the Envoys: many in a row have met each.
+    while in_a_row < 12:
+        assert time.monotonic() - began < 60, f"{in_a_row} of 12 handshakes in a row have the new certificate"
+        in_a_row = in_a_row + 1 if served() == serial else 0
+        time.sleep(0.25)
+
+    held.request("GET", "/health")
+    assert held.getresponse().read() is not None
+    assert held.sock is connection
+    held.close()
