@@ -227,7 +227,7 @@ class Release:
             username=user,
             password=self.passwords[user],
             socket_connect_timeout=1,
-            socket_timeout=2,
+            socket_timeout=1,
             retry=None,
             decode_responses=True,
             **options,
@@ -255,7 +255,7 @@ class Writer:
     release: Release
     rate: int = 200
     confirm: int = 1
-    threads: int = 16
+    threads: int = 64
     writes: list[Write] = field(default_factory=list)
 
     def __enter__(self) -> Writer:
@@ -302,12 +302,13 @@ class Writer:
                 if not write.acknowledged:
                     write.error = f"reached {answers[-1]} replicas"
             except (redis.RedisError, OSError) as failure:
-                write.error = f"{type(failure).__name__}: {failure}"[:80]
+                # Without the command that the client adds, which differs each time.
+                write.error = f"{type(failure).__name__}: {str(failure).rpartition('caused error: ')[2]}"
             write.ended = time.monotonic()
             self.writes.append(write)
 
     def longest_gap(self, since: float = 0.0) -> float:
-        """The longest time without an acknowledged write."""
+        """The longest time without an acknowledged write, in seconds."""
         times = sorted(write.ended for write in self.writes if write.acknowledged and write.ended >= since)
         assert len(times) > 1, [write.error for write in self.writes[-5:]]
         return max(later - earlier for earlier, later in zip(times, times[1:], strict=False))

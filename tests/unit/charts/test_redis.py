@@ -365,6 +365,7 @@ def test_a_master_hands_over_before_it_stops(run: Run) -> None:
     assert outcome.done.returncode == 0
     paused = outcome.asked.index("10.0.0.0 client pause 20000 write")
     assert paused < outcome.asked.index("10.0.1.1 sentinel failover mymaster")
+    assert outcome.asked[-1] == "10.0.0.0 client kill type normal"
     # It was accepted once, and must not be asked for again: that would be a second failover.
     assert "10.0.1.2 sentinel failover mymaster" not in outcome.asked
 
