@@ -22,6 +22,7 @@ def test_all_parts_of_the_platform_are_looked_at():
     apps = {app for _namespace, app, _pod, _container in containers()}
     assert apps >= {
         "envoy",
+        "ratelimit",
         "controller",
         "nodejs-runtime",
         "python-runtime",

@@ -42,6 +42,12 @@ def test_envoys_administration_listens_on_the_loopback_address_alone():
     assert open_ports[9901] == {"0100007F"}
 
 
+def test_the_rate_limit_service_offers_others_its_answers_and_its_metrics_alone():
+    open_ports = listeners("ratelimit")
+    assert set(open_ports) == {8081, 9090, 8080, 6070}
+    assert open_ports[8080] == open_ports[6070] == {"0100007F"}
+
+
 @pytest.mark.parametrize("app", ["nodejs-runtime", "python-runtime", "rust-runtime"])
 def test_a_service_listens_on_its_two_ports_alone(app):
     assert set(listeners(app)) == {8080, 9090}
