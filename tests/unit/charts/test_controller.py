@@ -73,3 +73,31 @@ def test_a_pod_ends_after_its_requests(objects: Objects) -> None:
 def test_a_credential_without_a_path_is_refused(render: Render) -> None:
     with pytest.raises(RenderError, match="mountPath"):
         render(CHART, {"credentials": {"postgresql": {"secret": "x"}}})
+
+
+def test_the_schema_is_brought_up_to_date_before_the_rollout_and_maintained_after_it(objects: Objects) -> None:
+    job, cron = objects.one("Job", "controller-migrations"), objects.one("CronJob", "controller-maintenance")
+    account = objects.one("ServiceAccount", "controller-migrations")
+    for hook in (job, account):
+        assert hook["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+    assert int(account["metadata"]["annotations"]["helm.sh/hook-weight"]) < 0, "the Job's pods need it"
+    assert "annotations" not in objects.one("ServiceAccount", "controller-maintenance")["metadata"]
+    assert job["spec"]["activeDeadlineSeconds"] < 300, "Helm's own timeout would not say why"
+    assert cron["spec"]["concurrencyPolicy"] == "Forbid"
+    for spec, command in ((job["spec"], "migrate"), (cron["spec"]["jobTemplate"]["spec"], "maintain")):
+        pod = spec["template"]["spec"]
+        [container] = pod["containers"]
+        assert container["args"] == [command]
+        assert container["image"] == "test/controller:1"
+        assert [volume["secret"]["secretName"] for volume in pod["volumes"]] == ["postgresql-migrator"]
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_without_a_database_there_is_no_job(render: Render) -> None:
+    objects = render(CHART, {"database": {"enabled": False}})
+    assert not objects.of("Job") and not objects.of("CronJob")
+
+
+def test_a_schedule_that_is_none_is_refused(render: Render) -> None:
+    with pytest.raises(RenderError, match="schedule"):
+        render(CHART, {"database": {"maintenance": {"schedule": "hourly"}}})
