@@ -19,7 +19,7 @@ import signal
 import tempfile
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.cluster import Cluster, concurrently
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.drill_failure import FIELD_MANAGER, HOSTNAME
@@ -105,28 +105,18 @@ class EdgeLoad(Load):
             argv += ["-root-certs", self.edge["ca_file"]]
         argv.append("@" + os.path.join(self.folder, "targets"))
         log = os.path.join(self.folder, "log")
-        try:
-            # A session of its own: Ctrl-C ends the drill, which then ends the load.
-            self.process = os.posix_spawn(
-                self.generator,
-                argv,
-                os.environ,
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT, 0o600),
-                    (os.POSIX_SPAWN_DUP2, 1, 2),
-                ],
-                setsid=True,
-            )
-        except OSError as failure:
+        if not os.access(self.generator, os.X_OK):
             raise PlatformError(
                 "the load generator cannot be started",
                 where=self.generator,
-                found=str(failure),
+                found="no program of that name",
                 expected="the program that tools/go-programs builds",
                 fix="run playbooks/drill.yml, which builds it",
                 reason="generator",
-            ) from None
+            )
+        self.process = os.fork()
+        if self.process == 0:
+            _become(argv, log)
 
     def _session(self, edge: Edge, user: str, what: str) -> str:
         language = min(self.spec["scripts"]) if what == SESSION else what
@@ -148,7 +138,9 @@ class EdgeLoad(Load):
         )
 
     def ticks(self) -> list[Tick]:
-        with open(os.path.join(self.folder, "log"), encoding="utf-8") as file:
+        text = ""
+        # The program makes it, an instant after it was started.
+        with contextlib.suppress(FileNotFoundError), open(os.path.join(self.folder, "log"), encoding="utf-8") as file:
             text = file.read()
         if self.process is not None and os.waitpid(self.process, os.WNOHANG)[0]:
             self.process = None
@@ -178,6 +170,21 @@ class EdgeLoad(Load):
         self._end(signal.SIGKILL)
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _become(argv: list[str], log: str) -> NoReturn:
+    """In a forked process: become the program, with its output in a file, in a session of its own. Ctrl-C thus ends
+    the drill, which then ends the load.
+    """
+    try:
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT, 0o600)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.execv(argv[0], argv)  # noqa: S606
+    finally:
+        os._exit(127)
 
 
 def in_turn(spec: Object) -> list[str]:
