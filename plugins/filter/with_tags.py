@@ -15,10 +15,10 @@ version_added: 0.1.0
 description:
   - Chooses rows of a table as Ansible chooses tasks, by each row's C(tags). One task can thus handle a whole table and
     still be told which rows are wanted.
-  - That no row is left is an error, which names the tags that there are; unless a tag in O(others) was asked for.
+  - That no row is left is an error, which names the tags that there are.
 author:
   - The lambda_microservice.platform team
-positional: _input, run_tags, skip_tags, others
+positional: _input, run_tags, skip_tags
 options:
   _input:
     description: The table, rows with C(tags).
@@ -32,11 +32,6 @@ options:
     required: true
   skip_tags:
     description: Usually C(ansible_skip_tags).
-    type: list
-    elements: str
-    default: []
-  others:
-    description: Tags of what is not in the table.
     type: list
     elements: str
     default: []
@@ -56,12 +51,12 @@ _value:
 """
 
 
-def with_tags(rows: Any, run_tags: Any, skip_tags: Any = (), others: Any = ()) -> list[dict[str, Any]]:
-    """The rows that have one of run_tags and none of skip_tags. No row is an error, unless one of others is wanted."""
+def with_tags(rows: Any, run_tags: Any, skip_tags: Any = ()) -> list[dict[str, Any]]:
+    """The rows that have one of run_tags and none of skip_tags."""
     wanted, unwanted = set(run_tags), set(skip_tags)
     every = bool(wanted & {"all", "tagged"})
     chosen = [row for row in rows if (every or wanted & set(row["tags"])) and not unwanted & set(row["tags"])]
-    if not chosen and not wanted & set(others):
+    if not chosen:
         known = sorted({tag for row in rows for tag in row["tags"]})
         raise AnsibleFilterError(
             f"with_tags: nothing is left. Found: --tags {','.join(sorted(wanted))} --skip-tags "

@@ -100,7 +100,3 @@ def test_tags_choose_rows(run, skip, names):
 def test_an_unknown_tag_names_those_that_there_are():
     with pytest.raises(AnsibleFilterError, match="edge, nodes, redis, short"):
         with_tags(TABLE, ["mongodb"])
-
-
-def test_a_tag_of_something_else_leaves_an_empty_table():
-    assert with_tags(TABLE, ["restore"], [], ["restore"]) == []
