@@ -218,7 +218,7 @@ class Release:
         address = next(a["address"] for a in nodes[0]["status"]["addresses"] if a["type"] == "InternalIP")
         return address, service["spec"]["ports"][0]["nodePort"]
 
-    def client(self, user: str = "drill", **options) -> redis.Redis:
+    def client(self, user: str = "drill", timeout_seconds: float = 10) -> redis.Redis:
         """A client through HAProxy that tries everything once."""
         host, port = self.outside()
         return redis.Redis(
@@ -226,11 +226,10 @@ class Release:
             port=port,
             username=user,
             password=self.passwords[user],
-            socket_connect_timeout=1,
-            socket_timeout=1,
+            socket_connect_timeout=timeout_seconds,
+            socket_timeout=timeout_seconds,
             retry=None,
             decode_responses=True,
-            **options,
         )
 
 
@@ -278,7 +277,7 @@ class Writer:
             worker.join(10)
 
     def _work(self) -> None:
-        client = self.release.client(single_connection_client=False)
+        client = self.release.client(timeout_seconds=1)
         while not self._stop.is_set():
             with self._lock:
                 number = self._number

@@ -36,7 +36,9 @@ def job(release: Release, name: str, seconds: float = 180) -> tuple[bool, str]:
         done = {c["type"] for c in status.get("conditions") or [] if c["status"] == "True"} & {"Complete", "Failed"}
         if done:
             (pod,) = release.cluster.list("v1", "Pod", release.namespace, f"batch.kubernetes.io/job-name={name}")
-            return done == {"Complete"}, release.cluster.logs(release.namespace, pod["metadata"]["name"], "backup", 50)
+            return done == {"Complete"}, release.cluster.logs(
+                release.namespace, pod["metadata"]["name"], "backup", tail_lines=50
+            )
         time.sleep(1)
     raise AssertionError(f"the Job {name} did not end in {seconds:g} s")
 
