@@ -37,11 +37,13 @@ class Found(str):
 
 
 def wrong(where: str, found: object, expected: str, fix: str = "") -> NoReturn:
+    """Raise the error that names the place, what was found there, what was expected and what to do."""
     shown = found if isinstance(found, Found) else json.dumps(found, default=str)
     raise PlatformError("The edge's configuration is wrong", where=where, found=shown, expected=expected, fix=fix)
 
 
 def check_keys(value: Any, where: str, required: tuple[str, ...], optional: tuple[str, ...]) -> dict[str, Any]:
+    """The dictionary, which has all the required keys and no others than the optional ones."""
     allowed = ", ".join(required + optional)
     if not isinstance(value, dict):
         wrong(where, value, f"a dictionary with the keys {allowed}")
@@ -55,6 +57,7 @@ def check_keys(value: Any, where: str, required: tuple[str, ...], optional: tupl
 
 
 def text_of(value: Any, where: str, expected: str, pattern: re.Pattern[str] | None = None) -> str:
+    """A text that is not empty, has no control characters and is the pattern from end to end."""
     if not isinstance(value, str) or not value or _CONTROL.search(value) or (pattern and not pattern.fullmatch(value)):
         wrong(where, value, expected)
     # A plain str: values out of Ansible's templating are tagged subclasses that YAML does not know.
@@ -62,6 +65,7 @@ def text_of(value: Any, where: str, expected: str, pattern: re.Pattern[str] | No
 
 
 def number_of(value: Any, where: str, low: float, high: float, unit: str, whole: bool = False) -> Any:
+    """A number of ``unit`` from ``low`` to ``high``."""
     kinds = (int,) if whole else (int, float)
     # NaN fails both comparisons, so the test asks for what is right and not for what is wrong.
     if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
@@ -70,18 +74,21 @@ def number_of(value: Any, where: str, low: float, high: float, unit: str, whole:
 
 
 def flag_of(value: Any, where: str) -> bool:
+    """True or false, and no word for them."""
     if not isinstance(value, bool):
         wrong(where, value, "true or false")
     return bool(value)
 
 
 def list_of(value: Any, where: str, of: str, empty: bool = False) -> list[Any]:
+    """The list; one without entries only where ``empty`` allows it."""
     if not isinstance(value, (list, tuple)) or (not value and not empty):
         wrong(where, value, f"a list of {of}" + ("" if empty else ", at least one"))
     return list(value)
 
 
 def is_ip_address(text: str) -> bool:
+    """Whether it is an address of IPv4 or IPv6."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
@@ -98,4 +105,5 @@ def quantity_bytes(value: Any, where: str) -> int:
 
 
 def duration(seconds: float) -> str:
+    """Seconds in the form of protobuf's Duration, for instance 1.5s."""
     return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
