@@ -30,6 +30,8 @@ def test_one_master_and_replicas_in_step():
     assert masters[0]["connected_slaves"] == "2"
     replicas = [replication for replication in found if replication["role"] == "slave"]
     assert [replication["master_link_status"] for replication in replicas] == ["up", "up"]
+    # Counted where a master without replicas has to refuse writes (min-replicas-to-write).
+    assert masters[0]["min_slaves_good_slaves"] == "2"
     assert {replication["master_replid"] for replication in replicas} == {masters[0]["master_replid"]}
 
 
