@@ -160,19 +160,22 @@ def test_settings_are_those_of_the_chart():
         assert inside(host, f"SHOW {name}") == str(value), name
 
 
-def test_what_is_written_reaches_the_archive():
-    host = primary()
-    # Without a record since the last switch there would be no other, and the name that of the next segment.
-    inside(host, "SELECT pg_logical_emit_message(true, 'test', 'x')")
-    wal = inside(host, "SELECT pg_walfile_name(pg_switch_wal())")
+def archived(wal: str) -> dict:
+    """Wait until the segment is in the archive; what pgBackRest says of its stanza then."""
     repository = app_host(NAMESPACE, "postgresql-repository")
     ends = time.monotonic() + 60
     while time.monotonic() < ends:
         (stanza,) = json.loads(repository.check_output("pgbackrest info --output=json"))
         if stanza["archive"][-1]["max"] >= wal:
-            break
+            return stanza
         time.sleep(2)
-    else:
-        pytest.fail(f"{wal} is not in the archive after 60 s: {stanza['archive']}")
+    pytest.fail(f"{wal} is not in the archive after 60 s: {stanza['archive']}")
+
+
+def test_what_is_written_reaches_the_archive():
+    host = primary()
+    # Without a record since the last switch there would be no other, and the name that of the next segment.
+    inside(host, "SELECT pg_logical_emit_message(true, 'test', 'x')")
+    stanza = archived(inside(host, "SELECT pg_walfile_name(pg_switch_wal())"))
     assert stanza["status"]["code"] == 0
     assert stanza["backup"], "no backup"
