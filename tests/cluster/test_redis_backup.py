@@ -53,7 +53,7 @@ def restore(release: Release, copy: str, kubeconfig: str) -> subprocess.Complete
     }
     extra = [word for name, value in values.items() for word in ("--extra-vars", f"{name}={value}")]
     return subprocess.run(
-        ["ansible-playbook", "--inventory", "localhost,", "playbooks/restore-redis.yml", *extra],
+        ["ansible-playbook", "--inventory", "inventories/local", "playbooks/restore-redis.yml", *extra],
         cwd=ROOT,
         env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
         capture_output=True,

@@ -145,7 +145,7 @@ def test_a_master_that_is_cut_off_stops_writing_and_loses_nothing_confirmed(
 
     pairs = list(zip(confirmed_answers[::2], confirmed_answers[1::2], strict=False))
     kept = [number for number, (said, replicas) in enumerate(pairs) if said == "OK" and replicas in ("1", "2")]
-    assert len(kept) > 100
+    assert kept
     assert lost("confirmed", kept) == []
     # And what was written through HAProxy meanwhile, on the side of the majority.
     assert writer.lost() == []
