@@ -36,9 +36,9 @@ def test_all_parts_of_the_platform_are_looked_at():
     }
 
 
-@pytest.mark.parametrize("app", sorted(WITHOUT_SHELL))
-def test_nothing_can_be_run_where_there_is_no_shell(app):
-    places = [(namespace, pod, name) for namespace, found, pod, name in containers() if found == app]
+def test_nothing_can_be_run_where_there_is_no_shell():
+    # The controller's Jobs have its image, and have ended or not begun.
+    places = [(namespace, pod, name) for namespace, app, pod, name in containers() if app == "controller"]
     assert places
     for place in places:
         ran = host_of(*place).run("true")
