@@ -9,7 +9,7 @@ template:
   {{- include "library.podTemplate" . | nindent 2 }}
 {{- end -}}
 
-{{/* A CronJob whose runs never overlap. Takes `schedule` besides what a Job takes. */}}
+{{/* A CronJob whose runs never overlap. Takes `schedule` and, optionally, `suspend` besides what a Job takes. */}}
 {{- define "library.cronJob" -}}
 apiVersion: batch/v1
 kind: CronJob
@@ -17,6 +17,9 @@ metadata:
   {{- include "library.metadata" . | nindent 2 }}
 spec:
   schedule: {{ .schedule | quote }}
+  {{- if .suspend }}
+  suspend: true
+  {{- end }}
   concurrencyPolicy: Forbid
   # A run that was missed, as while the control plane was away, is made up for until then.
   startingDeadlineSeconds: 3600
