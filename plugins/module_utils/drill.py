@@ -20,7 +20,10 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.drill
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.drill_load import EdgeLoad, Load, StoreLoad
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.rollout import Rollout
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_redis import redis_roles
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_redis import (
+    REDIS_SPEC,
+    redis_roles,
+)
 
 Object = dict[str, Any]
 
@@ -78,20 +81,7 @@ ARGUMENT_SPEC: Object = {
     "loads": {"type": "dict", "required": True},
     "targets": {"type": "dict", "required": True},
     "workloads": {**_WORKLOAD, "required": True},
-    "redis": {
-        "type": "dict",
-        "options": {
-            "namespace": {"type": "str", "required": True},
-            "credentials": {"type": "str", "default": "redis-controller"},
-            "servers": {"type": "str", "default": "redis"},
-            "server_count": {"type": "int", "default": 3},
-            "port": {"type": "int", "default": 6379},
-            "sentinels": {"type": "str", "default": "redis-sentinel"},
-            "sentinel_count": {"type": "int", "default": 3},
-            "sentinel_port": {"type": "int", "default": 26379},
-            "quorum": {"type": "int", "default": 2},
-        },
-    },
+    "redis": REDIS_SPEC,
     "edge": {
         "type": "dict",
         "required": True,

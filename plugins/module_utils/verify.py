@@ -25,7 +25,10 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.verif
     postgresql_backup,
     postgresql_roles,
 )
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_redis import redis_roles
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_redis import (
+    REDIS_SPEC,
+    redis_roles,
+)
 
 Object = dict[str, Any]
 
@@ -86,20 +89,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
         "required": True,
         "options": {"namespace": {"type": "str", "required": True}, "app": {"type": "str", "required": True}},
     },
-    "redis": {
-        "type": "dict",
-        "options": {
-            "namespace": {"type": "str", "required": True},
-            "credentials": {"type": "str", "default": "redis-controller"},
-            "servers": {"type": "str", "default": "redis"},
-            "server_count": {"type": "int", "default": 3},
-            "port": {"type": "int", "default": 6379},
-            "sentinels": {"type": "str", "default": "redis-sentinel"},
-            "sentinel_count": {"type": "int", "default": 3},
-            "sentinel_port": {"type": "int", "default": 26379},
-            "quorum": {"type": "int", "default": 2},
-        },
-    },
+    "redis": REDIS_SPEC,
     "postgresql": {
         "type": "dict",
         "options": {

@@ -22,6 +22,22 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.verif
 
 Object = dict[str, Any]
 
+REDIS_SPEC: Object = {
+    "type": "dict",
+    "options": {
+        "namespace": {"type": "str", "required": True},
+        "credentials": {"type": "str", "default": "redis-controller"},
+        "servers": {"type": "str", "default": "redis"},
+        "server_count": {"type": "int", "default": 3},
+        "port": {"type": "int", "default": 6379},
+        "sentinels": {"type": "str", "default": "redis-sentinel"},
+        "sentinel_count": {"type": "int", "default": 3},
+        "sentinel_port": {"type": "int", "default": 26379},
+        "quorum": {"type": "int", "default": 2},
+    },
+}
+"""What a module is told of Redis: the argument spec of an option ``redis``."""
+
 _AWAY = ("s_down", "o_down", "disconnected")
 """Flags of an instance that a Sentinel cannot reach."""
 
