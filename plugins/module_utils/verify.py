@@ -163,7 +163,7 @@ def checks_of(params: Object) -> list[Check]:
         ("workloads: disruption budgets", platform.disruption_budgets),
         ("workloads: autoscalers", platform.autoscalers),
         *([("redis: roles", partial(redis_roles, platform.cluster, params["redis"]))] if params.get("redis") else []),
-        *_of_postgresql(platform.cluster, params.get("postgresql")),
+        *_of_postgresql(platform.cluster, params.get("postgresql"), params["wait_seconds"]),
         ("admission: Pod Security", platform.pod_security),
         ("admission: read-only root", platform.read_only_root),
         ("network: exposed Services", partial(platform.exposed, service)),
@@ -181,11 +181,13 @@ def checks_of(params: Object) -> list[Check]:
     ]
 
 
-def _of_postgresql(cluster: Cluster, options: Object | None) -> list[tuple[str, Callable[[], Any]]]:
+def _of_postgresql(
+    cluster: Cluster, options: Object | None, wait_seconds: float
+) -> list[tuple[str, Callable[[], Any]]]:
     if not options:
         return []
     roles = ("postgresql: roles", partial(postgresql_roles, cluster, options))
-    backup = ("postgresql: backup", partial(postgresql_backup, cluster, options))
+    backup = ("postgresql: backup", partial(postgresql_backup, cluster, options, wait_seconds))
     return [roles, backup] if options["repository"] else [roles]
 
 

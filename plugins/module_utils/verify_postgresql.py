@@ -58,19 +58,31 @@ def postgresql_roles(cluster: Cluster, options: Object) -> Found:
     )
 
 
-def postgresql_backup(cluster: Cluster, options: Object) -> Found:
-    """A backup that is not too old, without errors, and an archive that gets what is written."""
+def postgresql_backup(cluster: Cluster, options: Object, wait_seconds: float) -> Found:
+    """A backup that is not too old, without errors, and an archive that gets what is written.
+
+    The repository makes the first backup, and one after each change of the primary, by itself: that is waited for.
+    """
     namespace = options["namespace"]
     where = f"namespace {namespace}"
-    archiver = json.loads(_run(cluster, options, _leader(_members(cluster, options)), "postgresql", _psql(_ARCHIVER)))
-    told = _run(cluster, options, f"{options['repository']}-0", "repository", ["pgbackrest", "info", "--output=json"])
-    problem, summary = backup_state(json.loads(told), archiver, options["backup_hours"], time.time())
+    ends = time.monotonic() + wait_seconds
+    while True:
+        leader = _leader(_members(cluster, options))
+        archiver = json.loads(_run(cluster, options, leader, "postgresql", _psql(_ARCHIVER)))
+        told = json.loads(
+            _run(cluster, options, f"{options['repository']}-0", "repository", ["pgbackrest", "info", "--output=json"])
+        )
+        problem, summary = backup_state(told, archiver, options["backup_hours"], time.time())
+        if not problem or time.monotonic() > ends:
+            break
+        time.sleep(2)
     if problem:
         raise PlatformError(
             "PostgreSQL could not be restored to now",
             where=where,
             found=problem,
-            expected=f"a full backup within {options['backup_hours']} hours, and every WAL segment in the archive",
+            expected=f"a backup within {options['backup_hours']} hours and since the last change of the primary, "
+            "and every WAL segment in the archive",
             fix=f"look at kubectl -n {namespace} logs {options['repository']}-0 and at the Jobs of the CronJob "
             "postgresql-backup; playbooks/backup.yml makes a backup now",
             reason="backup",
@@ -106,11 +118,15 @@ def backup_state(stanzas: list[Object], archiver: Object, hours: float, now: flo
     if not stanzas or stanzas[0]["status"]["code"] != 0:
         return (stanzas[0]["status"]["message"] if stanzas else "the repository knows no stanza"), ""
     newest = stanzas[0]["backup"][-1]
+    archived = max((archive["max"] for archive in stanzas[0]["archive"] if archive["max"]), default="")
     age = (now - newest["timestamp"]["stop"]) / 3600
     if newest.get("error"):
         return f"backup {newest['label']} has errors (pages with wrong checksums)", ""
     if age > hours:
         return f"the newest backup, {newest['label']}, is {age:.0f} hours old", ""
+    # The first eight digits are the timeline, which changes with the primary.
+    if archived[:8] > newest["archive"]["stop"][:8]:
+        return f"the primary has changed since the newest backup, {newest['label']}", ""
     if archiver["failed"]:
         return f"WAL {archiver['wal']} could not be archived; the last that was is {archiver['archived'] or 'none'}", ""
     return "", (

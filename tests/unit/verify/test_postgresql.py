@@ -70,8 +70,15 @@ def test_no_synchronous_standby():
 
 
 def stanza(**changes):
-    backup = {"label": "20270115-080000F", "error": False, "timestamp": {"stop": NOW - 7200}, **changes}
-    return [{"status": {"code": 0, "message": "ok"}, "backup": [backup]}]
+    backup = {
+        "label": "20270115-080000F",
+        "error": False,
+        "timestamp": {"stop": NOW - 7200},
+        "archive": {"stop": "000000010000000000000099"},
+        **changes,
+    }
+    archive = [{"min": None, "max": None}, {"min": "000000010000000000000001", "max": "0000000100000000000000AA"}]
+    return [{"status": {"code": 0, "message": "ok"}, "backup": [backup], "archive": archive}]
 
 
 ARCHIVED = {"failed": False, "wal": None, "archived": "0000000100000000000000AA"}
@@ -90,6 +97,7 @@ def test_a_good_backup():
         ([{"status": {"code": 2, "message": "no valid backups"}, "backup": []}], ARCHIVED, "no valid backups"),
         (stanza(error=True), ARCHIVED, "has errors"),
         (stanza(timestamp={"stop": NOW - 30 * 3600}), ARCHIVED, "30 hours old"),
+        (stanza(archive={"stop": "000000000000000000000099"}), ARCHIVED, "the primary has changed since"),
         (stanza(), {"failed": True, "wal": "0A", "archived": None}, "WAL 0A could not be archived"),
     ],
 )

@@ -71,6 +71,13 @@ containers:
   - name: steward
     {{- include "postgresql.sidecar" . | nindent 4 }}
     command: [sh, /scripts/steward]
+    {{- if .root.Values.repository.enabled }}
+    env:
+      - name: PGBACKREST_CONFIG
+        value: /configuration/pgbackrest.conf
+      - name: PGBACKREST_STANZA
+        value: {{ .root.Values.database }}
+    {{- end }}
     startupProbe:
       exec: {command: [test, -e, /tmp/steward.alive]}
       periodSeconds: 5

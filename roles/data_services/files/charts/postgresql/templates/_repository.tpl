@@ -31,7 +31,7 @@ volumeMounts:
 containers:
   - name: repository
     {{- include "postgresql.repositoryContainer" . | nindent 4 }}
-    command: [sh, /scripts/repository]
+    command: [python3, -u, /scripts/repository]
     ports:
       - name: pgbackrest
         containerPort: 8432
