@@ -1,0 +1,170 @@
+"""What the scripts of the chart postgresql decide, with a pgbackrest that answers from a folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[3] / "roles/data_services/files/charts/postgresql/files/scripts"
+
+
+def script(name: str) -> types.ModuleType:
+    module = types.ModuleType(name)
+    exec(compile((SCRIPTS / name).read_text(encoding="utf-8"), name, "exec"), module.__dict__)  # noqa: S102 - our own
+    return module
+
+
+def info(code=0, backups=("000000020000000000000009",), archived=("000000020000000000000010",)):
+    return [
+        {
+            "status": {"code": code},
+            "backup": [{"archive": {"stop": stop}} for stop in backups],
+            "archive": [{"max": segment} for segment in archived],
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stanzas", "command"),
+    [
+        ([], ["stanza-create"]),
+        (info(code=1, backups=(), archived=()), ["stanza-create"]),
+        (info(code=3, backups=(), archived=()), ["stanza-create"]),
+        (info(code=2, backups=()), ["--type=full", "backup"]),
+        (info(code=2, backups=(), archived=(None,)), ["--type=full", "backup"]),
+        (info(), []),
+        (info(archived=(None,)), []),
+        # A primary has been lost since.
+        (info(archived=("000000020000000000000010", "00000003000000000000000A")), ["--type=diff", "backup"]),
+        (
+            info(
+                backups=("000000020000000000000009", "00000003000000000000000B"), archived=("0000000300000000000000AA",)
+            ),
+            [],
+        ),
+    ],
+)
+def test_the_repository_makes_what_is_missing(stanzas, command) -> None:
+    assert script("repository").missing(stanzas) == command
+
+
+@pytest.fixture
+def wal(tmp_path):
+    """A pg_wal of a primary on timeline 3: 1 was left in segment 5, 2 in segment 8."""
+    folder = tmp_path / "pg_wal"
+    folder.mkdir()
+    (folder / "00000002.history").write_text("1\t0/5000148\tno recovery target specified\n")
+    (folder / "00000003.history").write_text(
+        "1\t0/5000148\tno recovery target specified\n\n2\t0/8000060\tno recovery target specified\n"
+    )
+    for name in (
+        "000000010000000000000003",
+        "000000010000000000000004",
+        "000000010000000000000005",  # goes on as that of timeline 2
+        "000000020000000000000005",
+        "000000020000000000000006",
+        "000000020000000000000007",
+        "000000020000000000000008",  # goes on as that of timeline 3
+        "000000020000000000000009",  # of a primary that was cut off: nobody's history
+        "000000030000000000000008",
+        "000000030000000000000009",
+        "000000020000000000000008.partial",
+    ):
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_what_was_inherited_is_what_leads_to_the_present_timeline(wal) -> None:
+    found = script("member").inherited(wal)
+    assert found == [
+        "000000020000000000000007",
+        "000000020000000000000006",
+        "000000020000000000000005",
+        "000000010000000000000004",
+        "000000010000000000000003",
+    ]
+
+
+def test_segments_are_counted_over_the_boundary_of_a_log(wal) -> None:
+    (wal / "00000003.history").write_text("2\t2/1000000\tx\n")
+    for name in ("0000000200000001000000FF", "000000020000000200000000", "000000020000000200000001"):
+        (wal / name).write_text(name)
+    assert script("member").inherited(wal)[:2] == ["000000020000000200000000", "0000000200000001000000FF"]
+
+
+def test_a_first_primary_has_inherited_nothing(wal) -> None:
+    for history in wal.glob("*.history"):
+        history.unlink()
+    assert script("member").inherited(wal) == []
+
+
+@pytest.fixture
+def archive(tmp_path, wal, monkeypatch):
+    """``archive(*names, fails="")``: runs `member archive`; the segments pushed, and how it ended."""
+    stored, pushed = tmp_path / "stored", tmp_path / "pushed"
+    stored.mkdir()
+    program = tmp_path / "bin" / "pgbackrest"
+    program.parent.mkdir()
+    program.write_text(f"""#!{sys.executable}
+import os, pathlib, sys
+command, name = sys.argv[2:4]
+stored = pathlib.Path({str(stored)!r})
+if command == "archive-get":
+    if os.environ["FAILS"] == "get":
+        sys.exit(103)
+    if not (stored / name).exists():
+        sys.exit(1)
+    pathlib.Path(sys.argv[4]).write_bytes((stored / name).read_bytes())
+else:
+    name = pathlib.Path(name).name
+    if os.environ["FAILS"] == name:
+        sys.exit(82)
+    (stored / name).write_text("")
+    open({str(pushed)!r}, "a").write(name[7:8] + name[-1] + " ")
+""")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+    def run(*names: str, fails: str = "") -> tuple[str, str]:
+        for name in names:
+            (stored / name).write_text("")
+        pushed.write_text("")
+        monkeypatch.setenv("FAILS", fails)
+        said = ""
+        try:
+            script("member").archive(wal, tmp_path / "copy")
+        except SystemExit as end:
+            said = str(end.code)
+        return pushed.read_text().strip(), said
+
+    return run
+
+
+def test_what_the_archive_lacks_is_archived_in_order_from_behind_what_it_has(archive) -> None:
+    assert archive("000000020000000000000005", "000000010000000000000004") == ("26 27", "")
+    assert archive() == ("", "")
+
+
+def test_what_was_cut_short_is_found_and_finished(archive) -> None:
+    pushed, said = archive("000000010000000000000003", fails="000000020000000000000006")
+    assert pushed == "14 25"
+    assert said == "000000020000000000000006, of an earlier primary, cannot be archived"
+    assert archive() == ("26 27", "")
+
+
+def test_an_archive_that_does_not_answer_is_no_empty_one(archive) -> None:
+    assert archive(fails="get") == ("", "the archive cannot be asked")
+
+
+def test_the_scripts_are_clean() -> None:
+    shellcheck = subprocess.run(
+        ["shellcheck", "--shell=sh", str(SCRIPTS / "steward")], capture_output=True, text=True, check=False
+    )
+    assert shellcheck.returncode == 0, shellcheck.stdout
+    for name in ("member", "repository"):
+        compile((SCRIPTS / name).read_text(encoding="utf-8"), name, "exec")
