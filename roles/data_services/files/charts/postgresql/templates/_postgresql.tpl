@@ -18,6 +18,15 @@
 {{ include "library.writableMounts" . | trim }}
 {{- end }}
 
+{{- define "postgresql.pgbackrestEnvironment" }}
+{{- if .root.Values.repository.enabled }}
+- name: PGBACKREST_CONFIG
+  value: /configuration/pgbackrest.conf
+- name: PGBACKREST_STANZA
+  value: {{ .root.Values.database }}
+{{- end }}
+{{- end }}
+
 {{/* A container beside PostgreSQL: its image and its mounts, with resources of its own. */}}
 {{- define "postgresql.sidecar" -}}
 image: {{ include "library.image" . }}
@@ -50,8 +59,7 @@ containers:
         value: $(POD_NAME).{{ .name }}:5432
       - name: PATRONI_RESTAPI_CONNECT_ADDRESS
         value: $(POD_NAME).{{ .name }}:8008
-      - name: PGBACKREST_CONFIG
-        value: /configuration/pgbackrest.conf
+      {{- include "postgresql.pgbackrestEnvironment" . | indent 6 }}
       {{- include "library.env" . | indent 6 }}
     ports:
       - name: postgresql
@@ -71,12 +79,9 @@ containers:
   - name: steward
     {{- include "postgresql.sidecar" . | nindent 4 }}
     command: [sh, /scripts/steward]
-    {{- if .root.Values.repository.enabled }}
+    {{- with include "postgresql.pgbackrestEnvironment" . }}
     env:
-      - name: PGBACKREST_CONFIG
-        value: /configuration/pgbackrest.conf
-      - name: PGBACKREST_STANZA
-        value: {{ .root.Values.database }}
+      {{- . | indent 6 }}
     {{- end }}
     startupProbe:
       exec: {command: [test, -e, /tmp/steward.alive]}
