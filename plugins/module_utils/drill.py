@@ -87,6 +87,7 @@ ARGUMENT_SPEC: Object = {
         "required": True,
         "options": {"url": {"type": "str", "required": True}, "ca_file": {"type": "path"}},
     },
+    "made": {"type": "list", "elements": "dict", "default": []},
     "generator": {"type": "path", "required": True},
     "generator_image": {"type": "str"},
     "steady_seconds": {"type": "int", "default": 5},
@@ -230,7 +231,8 @@ class Drills:
         self.params = params
         self.shown = progress is not None
         self.progress = progress or (lambda line: None)
-        self.rows: list[Object] = []
+        self.made: list[Object] = list(params["made"])
+        self.rows: list[Object] = list(self.made)
 
     def run(self) -> Object:
         """The task's result. An error of a drill ends only that drill, unless the platform is not healthy after it."""
@@ -377,13 +379,13 @@ class Drills:
         for line in lines:
             self.progress(line)
         wrong = [row for row in self.rows if row.get("verdict") != measuring.HELD]
-        if not wrong and len(self.rows) == len(self.params["drills"]):
+        if not wrong and len(self.rows) == len(self.made) + len(self.params["drills"]):
             return {"changed": True, "msg": f"{len(self.rows)} drills held", "drills": self.rows, "table": lines}
         told = "\n".join(f"- {row['drill']}: {said(row)}" for row in wrong)
         return {
             "failed": True,
             "changed": True,
-            "msg": f"{len(wrong)} of {len(self.params['drills'])} drills did not hold:\n{told}\n",
+            "msg": f"{len(wrong)} of {len(self.made) + len(self.params['drills'])} drills did not hold:\n{told}\n",
             "failed_drills": [row["drill"] for row in wrong],
             # Where no line could be shown while it ran, the result is all that there is to read.
             **({} if self.shown else {"table": lines}),

@@ -132,6 +132,13 @@ options:
     suboptions:
       url: {description: 'Its address, C(https://HOST[:PORT]).', type: str, required: true}
       ca_file: {description: The authority's certificate (PEM)., type: path}
+  made:
+    description:
+      - Rows of drills that the playbook has made itself, in the form that this module returns, to be
+        in the table, in O(output) and in the verdict with the others.
+    type: list
+    elements: dict
+    default: []
   generator:
     description: The program C(load) that C(tools/go-programs) built.
     type: path

@@ -125,7 +125,7 @@ class StagedRollout:
         self.stage.step("settle")
 
 
-def play(stage, tmp_path, drills=1, **changed):
+def play(stage, tmp_path, drills=1, made=(), **changed):
     failure = {"kind": "kill_pod", "target": "redis", "workloads": None}
     params = {
         "drills": [
@@ -136,6 +136,7 @@ def play(stage, tmp_path, drills=1, **changed):
         "targets": {"redis": {}},
         "workloads": [],
         "redis": None,
+        "made": list(made),
         "generator": "/nowhere",
         "generator_image": "load",
         "steady_seconds": 5,
@@ -168,6 +169,17 @@ def test_a_bound_that_is_missed_fails_at_the_end_of_all(monkeypatch, tmp_path):
     assert [row["verdict"] for row in rows(tmp_path)] == ["MISSED", "MISSED"]
     assert result["failed_drills"] == ["drill 0", "drill 1"]
     assert "nothing was acknowledged for" in result["msg"]
+
+
+@pytest.mark.parametrize("verdict", ["held", "MISSED"])
+def test_what_a_playbook_has_made_counts_with_the_others(monkeypatch, tmp_path, verdict):
+    made = {"drill": "restored", "load": "9 rows", "bounds": "the same", "longest_gap_seconds": 4.2, "verdict": verdict}
+    stage = Stage(monkeypatch)
+    result = play(stage, tmp_path, made=[{**made, "missed": [] if verdict == "held" else ["other rows"]}])
+    assert [row["drill"] for row in rows(tmp_path)] == ["restored", "drill 0"]
+    assert result.get("failed", False) == (verdict != "held")
+    assert ("1 of 2 drills did not hold:\n- restored: MISSED: other rows" in result["msg"]) == (verdict != "held")
+    assert any(line.startswith("restored ") and "4.2 s" in line for line in stage.lines)
 
 
 def test_a_lost_write_is_told(monkeypatch, tmp_path):
