@@ -46,13 +46,24 @@ func (s *postgresqlStore) ready(ctx context.Context) error {
 	}
 }
 
+// How long a write waits for a connection, as in any client's pool. Less than a write may take: a statement that is given up takes its
+// connection with it, and logins alone would then keep a busy store from coming back.
+const acquireTimeout = time.Second
+
 // A statement of its own is a transaction of its own: the answer is the commit's.
 func (s *postgresqlStore) write(ctx context.Context, run, seq string) error {
 	number, err := strconv.ParseInt(seq, 10, 64)
 	if err != nil {
 		return err
 	}
-	_, err = s.pool.Exec(ctx, "insert into drill.writes (run, seq) values ($1, $2)", run, number)
+	waiting, cancel := context.WithTimeout(ctx, acquireTimeout)
+	defer cancel()
+	connection, err := s.pool.Acquire(waiting)
+	if err != nil {
+		return err
+	}
+	defer connection.Release()
+	_, err = connection.Exec(ctx, "insert into drill.writes (run, seq) values ($1, $2)", run, number)
 	return err
 }
 
