@@ -10,8 +10,8 @@ from .conftest import CHARTS, Render
 
 
 def test_the_role_that_asks_for_verifiers_has_fewer_sessions_than_postgresql_allows_it(render: Render) -> None:
-    """Two for each PgBouncer and two more, for one more PgBouncer in an update (templates/roles.sql.j2): one login too many is
-    refused, and PgBouncer lets nobody in for a second then."""
+    """Two for each PgBouncer and two more, for one more PgBouncer in an update (templates/roles.sql.j2): one login too
+    many is refused, and PgBouncer lets nobody in for a second then."""
     rendered = render(CHART, {"pgbouncer": {"pools": {"controller": 15}}})
     text = rendered.one("ConfigMap", "pgbouncer-configuration")["data"]["pgbouncer.ini"]
     configuration = configparser.ConfigParser(delimiters=("=",))
