@@ -34,7 +34,7 @@ def _at_the_platform(kubeconfig: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def restore(**values: object) -> tuple[int, str]:
-    """The playbook as a person runs it: its exit code, and what it printed, with one space for each run of white space."""
+    """The playbook as a person runs it: its exit code, and what it printed, its white space made single spaces."""
     extra = [word for name, value in values.items() for word in ("--extra-vars", f"{name}='{value}'")]
     done = subprocess.run(
         ["ansible-playbook", "--inventory", "inventories/local", "playbooks/restore.yml", *extra],
