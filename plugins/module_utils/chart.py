@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from ansible_collections.lambda_microservice.platform.plugins.module_utils import chart_volumes, helm_release
 from ansible_collections.lambda_microservice.platform.plugins.module_utils import helm_manifest as manifest
-from ansible_collections.lambda_microservice.platform.plugins.module_utils import helm_release
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.cluster import (
     Cluster,
     auth_argument_spec,
@@ -257,15 +257,17 @@ class _Work:
         rendered, release = self._rendered_and_recorded(chart, history)
         why, stuck = self._reasons(chart, rendered, release)
         crds = self._crds_to_apply(rendered)
+        volumes = chart_volumes.changes(self.cluster, rendered.objects, self.name)
         drift = self._drift(rendered) if release is not None else _Drift()
         if why and release is not None:
             # What the chart itself changes differs from the live object too, and is no drift.
             drift.keep_only(self._unchanged_in_chart(rendered, release))
-        if not why and not drift and not crds:
+        if not why and not drift and not crds and not volumes:
             return self._outcome("unchanged", history[0].number, [], chart)
 
         action = "installed" if release is None or stuck == "gone" else "upgraded" if why else "repaired"
         why = why or [*self._described(drift)]
+        why += volumes.described()
         why += [
             "%s %s" % (manifest.label_of(key), "is missing" if new else "differs") for key, (dummy, new) in crds.items()
         ]
@@ -277,12 +279,14 @@ class _Work:
 
         self._apply_crds([obj for obj, dummy in crds.values()])
         if action == "repaired":
+            chart_volumes.make(self.cluster, volumes, FIELD_MANAGER)
             self._repair(drift)
             return self._outcome(action, history[0].number, why, chart, drift)
         if release is not None and release.status not in helm_release.SETTLED:
             self._heal(release)
         if stuck == "uninstalling":
             self.helm.uninstall(self.name, self.namespace, spec["timeout_seconds"])
+        chart_volumes.make(self.cluster, volumes, FIELD_MANAGER)
         run_name = this_run()
         try:
             self.helm.upgrade(

@@ -56,6 +56,30 @@ stringData: {k: {{ .Values.secret | quote }}}
 {{- if .Values.broken }}
 {{ .Values.nope.foo }}
 {{- end }}
+{{- with .Values.volume }}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: v}
+spec:
+  serviceName: v
+  selector: {matchLabels: {x: v}}
+  template:
+    metadata: {labels: {x: v}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+        - name: c
+          image: {{ $.Values.image | quote }}
+          command: [sleep, infinity]
+          volumeMounts: [{name: data, mountPath: /data}]
+  volumeClaimTemplates:
+    - metadata: {name: data}
+      spec:
+        accessModes: [ReadWriteOnce]
+        storageClassName: {{ .class }}
+        resources: {requests: {storage: {{ .size }}}}
+{{- end }}
 {{- if .Values.hook }}
 ---
 apiVersion: batch/v1
@@ -307,6 +331,64 @@ def test_a_run_that_is_killed_within_helm_is_finished_by_the_next(
         run.wait()
     assert bring({"hook": "exit 0", "image": image})["changed"]
     assert bring({"hook": "exit 0", "image": image})["action"] == "unchanged"
+
+
+@pytest.fixture
+def classes(cluster):
+    """Two copies of the default StorageClass, one that says that it can expand."""
+    [default] = [
+        obj
+        for obj in cluster.list("storage.k8s.io/v1", "StorageClass")
+        if (obj["metadata"].get("annotations") or {}).get("storageclass.kubernetes.io/is-default-class") == "true"
+    ]
+    made = []
+    for expands in (True, False):
+        metadata = {"name": f"test-{'grows' if expands else 'fixed'}-{uuid.uuid4().hex[:8]}"}
+        copied = {name: default[name] for name in ("apiVersion", "kind", "provisioner", "volumeBindingMode")}
+        made.append({**copied, "metadata": metadata, "allowVolumeExpansion": expands})
+        cluster.apply(made[-1], "test")
+    yield [obj["metadata"]["name"] for obj in made]
+    for obj in made:
+        cluster.delete(obj)
+
+
+def test_a_volume_grows_under_a_running_pod_and_never_shrinks(bring, cluster, namespace, image, classes) -> None:
+    grows, fixed = classes
+    pod = {"apiVersion": "v1", "kind": "Pod", "name": "v-0", "namespace": namespace}
+    claim = {**pod, "kind": "PersistentVolumeClaim", "name": "data-v-0"}
+
+    def values(size, name=grows):
+        return {"image": image, "volume": {"class": name, "size": size}}
+
+    with pytest.raises(PlatformError) as caught:
+        bring(values("1Gi", "test-no-such-class"))
+    assert caught.value.reason == "storage_class" and cluster.get(claim) is None
+
+    bring(values("1Gi"))
+    until = time.monotonic() + 120
+    while ((cluster.get(pod) or {}).get("status") or {}).get("phase") != "Running":
+        assert time.monotonic() < until
+        time.sleep(1)
+    before = cluster.get(pod)["metadata"]["uid"]
+    assert bring(values("2Gi"), check=True)["action"] == "upgraded"
+    assert bring(values("2Gi"))["action"] == "upgraded"
+    assert cluster.get(claim)["spec"]["resources"]["requests"]["storage"] == "2Gi"
+    assert bring(values("2Gi"))["action"] == "unchanged"
+    for size, name, reason in (("1Gi", grows, "volume_shrinks"), ("2Gi", fixed, "volume_class")):
+        with pytest.raises(PlatformError) as caught:
+            bring(values(size, name))
+        assert caught.value.reason == reason
+    cluster.patch(
+        {**claim, "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "name": grows},
+        {"allowVolumeExpansion": False},
+        "test",
+    )
+    with pytest.raises(PlatformError) as caught:
+        bring(values("3Gi"))
+    assert caught.value.reason == "volume_cannot_grow"
+    # The same pod all the time, and one that its StatefulSet owns again.
+    now = cluster.get(pod)["metadata"]
+    assert now["uid"] == before and now["ownerReferences"][0]["name"] == "v"
 
 
 @pytest.fixture
