@@ -41,6 +41,11 @@ options:
     description: Those of them that are kept for superusers, PgBouncer's own queries, members and backups.
     type: int
     required: true
+  rotated:
+    description: Clients whose password is being rotated, so that both of their logins have sessions.
+    type: list
+    elements: str
+    default: []
 seealso:
   - plugin: lambda_microservice.platform.postgresql_settings
     plugin_type: filter
@@ -61,10 +66,10 @@ _value:
 """
 
 
-def postgresql_connections(clients, *, poolers, max_client_connections, max_connections, reserve):
+def postgresql_connections(clients, *, poolers, max_client_connections, max_connections, reserve, rotated=()):
     """Limits by client; see DOCUMENTATION."""
     try:
-        return connections(clients, poolers, max_client_connections, max_connections, reserve)
+        return connections(clients, poolers, max_client_connections, max_connections, reserve, rotated)
     except PlatformError as error:
         raise AnsibleFilterError(str(error)) from error
 

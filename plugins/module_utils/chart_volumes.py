@@ -4,8 +4,8 @@
 """Sizes and classes of the volumes that a chart asks for, against those that exist.
 
 A StatefulSet's volumeClaimTemplates cannot be changed, and a claim's size only upwards, where its class allows it. So
-a volume grows in two steps that Helm does not know: the claims get the new size, and the StatefulSet is made anew around
-its pods, which run on. Whatever cannot be is said before anything is changed.
+a volume grows in two steps that Helm does not know: the claims get the new size, and the StatefulSet is made anew
+around its pods, which run on. Whatever cannot be is said before anything is changed.
 """
 
 from __future__ import annotations

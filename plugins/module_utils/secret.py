@@ -54,6 +54,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "labels": {"type": "dict", "default": {}},
             "random": {"type": "dict", "default": {}},
             "data": {"type": "dict", "default": {}, "no_log": True},
+            "alternate": {"type": "dict", "default": {}},
+            "rotate": {"type": "bool", "default": False},
             "render": {"type": "dict", "default": {}},
             "certificate": {
                 "type": "dict",
@@ -130,6 +132,11 @@ def run(
             for spec in specs
             if spec.certificate and spec.present and not (check_mode and values[spec.name]["ca.crt"].how != "unchanged")
         },
+        "alternates": {
+            spec.name: {key: values[spec.name][key].value.decode() for key in spec.alternate}
+            for spec in specs
+            if spec.alternate and spec.present
+        },
         "certificates_expire": {
             spec.name: certificates.expires(values[spec.name]["tls.crt"].value)
             for spec in specs
@@ -156,6 +163,8 @@ class _Spec:
     labels: dict[str, str]
     random: dict[str, tuple[int, str]]
     data: dict[str, bytes] = field(repr=False)
+    alternate: dict[str, list[bytes]]
+    rotate: bool
     render: dict[str, str] = field(repr=False)
     certificate: certificates.Wanted | None = None
     ca_secret: str = ""
@@ -184,6 +193,8 @@ class _Spec:
             labels={**LABELS, **{name: str(text) for name, text in entry["labels"].items()}},
             random={key: _random_options(key, options, where) for key, options in entry["random"].items()},
             data={key: _fixed(key, value, where) for key, value in entry["data"].items()},
+            alternate={key: _alternatives(key, texts, where) for key, texts in entry["alternate"].items()},
+            rotate=entry["rotate"],
             render={key: _text(key, template, where) for key, template in entry["render"].items()},
             certificate=certificate,
             ca_secret=ca.get("secret", ""),
@@ -192,7 +203,7 @@ class _Spec:
 
     def key_names(self) -> list[str]:
         made = ["tls.crt", "tls.key", "ca.crt"] if self.certificate else []
-        return [*self.random, *self.data, *self.render, *made]
+        return [*self.random, *self.data, *self.alternate, *self.render, *made]
 
 
 def _argument_error(where: str, what: str, found: str, expected: str) -> PlatformError:
@@ -232,6 +243,14 @@ def _fixed(key: str, value: Any, where: str) -> bytes:
     raise _argument_error(
         "%s.data.%s" % (where, key), "a fixed value is no text", "a %s" % type(value).__name__, "a text or a number"
     )
+
+
+def _alternatives(key: str, texts: Any, where: str) -> list[bytes]:
+    if not isinstance(texts, list) or len({str(text) for text in texts}) != len(texts) or len(texts) < 2:
+        raise _argument_error(
+            "%s.alternate.%s" % (where, key), "the alternatives are wrong", repr(texts), "a list of two or more texts"
+        )
+    return [str(text).encode() for text in texts]
 
 
 def _text(key: str, template: Any, where: str) -> str:
@@ -284,7 +303,10 @@ def _check(specs: list[_Spec]) -> None:
         twice = sorted({key for key in keys if keys.count(key) > 1})
         if twice:
             raise _argument_error(
-                where, "a key has two sources", ", ".join(twice), "each key in one of random, data, render, certificate"
+                where,
+                "a key has two sources",
+                ", ".join(twice),
+                "each key in one of random, data, alternate, render, certificate",
             )
         wrong = [key for key in keys if not re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", key)]
         if wrong:
@@ -297,7 +319,7 @@ def _check(specs: list[_Spec]) -> None:
                         "%s.render.%s" % (where, key),
                         "a placeholder refers to nothing that can be filled in",
                         match[0],
-                        "a key of this call that is random, fixed or a certificate's",
+                        "a key of this call that is random, fixed, an alternate or a certificate's",
                     )
 
 
@@ -333,7 +355,8 @@ def _decoded(secret: Object) -> dict[str, bytes]:
 class _Value:
     value: bytes = field(repr=False)
     how: str
-    """unchanged, generated, set, rendered, issued, or ``renewed (why)``, as seen from the first copy that exists."""
+    """unchanged, generated, rotated, set, rendered, issued, or ``renewed (why)``, as seen from the first copy that
+    exists."""
 
 
 _Values = dict[str, dict[str, _Value]]
@@ -348,16 +371,32 @@ def _first(spec: _Spec, key: str, copies: _Copies) -> bytes | None:
     return None
 
 
+def _rotates(spec: _Spec, copies: _Copies) -> bool:
+    """Whether a rotation begins. One that has begun shows by a first namespace that is ahead of another."""
+    found = [_decoded(copies[spec.name, name]) for name in spec.namespaces if (spec.name, name) in copies]
+    keys = [*spec.random, *spec.alternate]
+    same = all(copy.get(key) == found[0].get(key) for copy in found for key in keys)
+    return spec.rotate and same and (spec.name, spec.namespaces[0]) in copies
+
+
 def _work_out(cluster: Cluster, specs: list[_Spec], copies: _Copies) -> _Values:
     values: _Values = {spec.name: {} for spec in specs}
     present = [spec for spec in specs if spec.present]
     for spec in present:
-        mine = values[spec.name]
+        mine, rotates = values[spec.name], _rotates(spec, copies)
         for key, (length, alphabet) in spec.random.items():
             found = _first(spec, key, copies)
-            if found is None:
+            if found is None or rotates:
                 made = "".join(secrets.choice(alphabet) for dummy in range(length)).encode()
-                mine[key] = _Value(made, "generated")
+                mine[key] = _Value(made, "generated" if found is None else "rotated")
+            else:
+                mine[key] = _Value(found, "unchanged")
+        for key, texts in spec.alternate.items():
+            found = _first(spec, key, copies)
+            if found not in texts:
+                mine[key] = _Value(texts[0], "set")
+            elif rotates:
+                mine[key] = _Value(texts[(texts.index(found) + 1) % len(texts)], "rotated")
             else:
                 mine[key] = _Value(found, "unchanged")
         for key, value in spec.data.items():
@@ -475,9 +514,9 @@ class _Change:
 
 
 def _changes(spec: _Spec, values: _Values, copies: _Copies) -> list[_Change]:
-    return [
-        _change(spec, namespace, values[spec.name], copies.get((spec.name, namespace))) for namespace in spec.namespaces
-    ]
+    # What is rotated reaches the others by a call that does not rotate.
+    namespaces = spec.namespaces[:1] if spec.rotate else spec.namespaces
+    return [_change(spec, namespace, values[spec.name], copies.get((spec.name, namespace))) for namespace in namespaces]
 
 
 def _change(spec: _Spec, namespace: str, values: dict[str, _Value], current: Object | None) -> _Change:

@@ -27,9 +27,9 @@ description:
   - A release that a killed run left C(pending-install), C(pending-upgrade) or C(pending-rollback) is taken over once
     its process is known to have ended, or, for a process of another machine, after O(pending_grace_seconds). Releases
     that are C(failed), C(superseded) or C(uninstalling) are brought to an end too.
-  - Volumes can grow. Where a StatefulSet asks for a larger one, its claims get the new size, if their StorageClass allows
-    it, and it is made anew around its pods, which run on. A smaller size, another class, or a class that the cluster
-    does not have is an error before anything is changed.
+  - Volumes can grow. Where a StatefulSet asks for a larger one, its claims get the new size, if their StorageClass
+    allows it, and it is made anew around its pods, which run on. A smaller size, another class, or a class that the
+    cluster does not have is an error before anything is changed.
   - It does not wait for workloads to become ready. M(lambda_microservice.platform.rollout) does, for many releases at
     once, and says why one does not come.
 author:

@@ -69,6 +69,20 @@ options:
         description: Fixed values, as C({KEY{:} VALUE}). They are set again whenever they differ.
         type: dict
         default: {}
+      alternate:
+        description:
+          - Values that take turns, as C({KEY{:} [FIRST, SECOND]}). The first is set where there is none of them; from
+            then on it stays until O(secrets[].rotate) takes the next.
+          - The names of two logins of one user, say, so that the old one works until everybody has the new one.
+        type: dict
+        default: {}
+      rotate:
+        description:
+          - Make O(secrets[].random) anew and take the next of O(secrets[].alternate), in the first namespace alone. The
+            others keep theirs until a call without it, so that a server can learn the new values before its clients.
+          - While the first namespace is ahead of another, the rotation goes on, and another call makes nothing anew.
+        type: bool
+        default: false
       render:
         description:
           - Texts to fill in, as C({KEY{:} TEXT}). They are written anew whenever the text or a value changes.
@@ -76,7 +90,8 @@ options:
             SHA-256 hash of it in hexadecimal digits, V({base64:SECRET/KEY}) for its base64 form, and
             V({scram:SECRET/KEY}) for the SCRAM-SHA-256 verifier that PostgreSQL stores in its place. Other braces stay
             as they are.
-          - The key may be random, fixed or a certificate's, of any Secret of the same call, but not rendered itself.
+          - The key may be random, fixed, an alternate or a certificate's, of any Secret of the same call, but not
+            rendered itself.
         type: dict
         default: {}
       certificate:
@@ -200,8 +215,8 @@ secrets:
       returned: always
     key_actions:
       description:
-        - What became of each named key. V(unchanged), V(generated), V(set), V(rendered), V(issued), V(renewed) with the
-          reason, V(copied) or V(copied over another value).
+        - What became of each named key. V(unchanged), V(generated), V(rotated), V(set), V(rendered), V(issued),
+          V(renewed) with the reason, V(copied) or V(copied over another value).
       type: dict
       returned: always
       sample: {"password": "generated"}
@@ -211,6 +226,11 @@ ca_certificates:
     - In check mode, one that would be made is left out.
   returned: always
   type: dict
+alternates:
+  description: What of O(secrets[].alternate) is in turn, or would be, by Secret and key.
+  returned: always
+  type: dict
+  sample: {"postgresql-controller": {"username": "controller_2"}}
 certificates_expire:
   description: When each certificate ends, as ISO 8601.
   returned: always

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -116,13 +116,15 @@ def connections(
     max_client_connections: int,
     max_connections: int,
     reserve: int,
+    rotated: Collection[str] = (),
 ) -> dict[str, int]:
     """What each client's role may open at PostgreSQL; an error with the numbers where they do not fit.
 
     A client's ``connections`` are those that all its pods open at PgBouncer, and ``pool`` is the most that each
     PgBouncer makes of them at PostgreSQL. Two things must hold: one PgBouncer alone can take every client, as the other
     may be away; and PostgreSQL has room for the pools of all PgBouncers, or for the clients themselves where they are
-    fewer, and for ``reserve`` (superusers, PgBouncer's own queries, members, backups).
+    fewer, and for ``reserve`` (superusers, PgBouncer's own queries, members, backups). Clients in ``rotated`` have the
+    pools of two logins for a while.
     """
     limits = {}
     for name, client in clients.items():
@@ -143,9 +145,10 @@ def connections(
             "that one PgBouncer can take all of them",
             "raise data_services_postgresql_pgbouncer_max_client_connections, or lower the clients' replicas or pools",
         )
-    needed = {name: min(limits[name], wanted[name]) for name in wanted}
+    needed = {name: min(limits[name] * (1 + (name in rotated)), wanted[name]) for name in wanted}
     told = " + ".join(
-        f"{name} {needed[name]} (of {wanted[name]} at PgBouncer, {poolers} + 1 pools of {clients[name]['pool']})"
+        f"{name} {needed[name]} (of {wanted[name]} at PgBouncer, {poolers} + 1 pools of {clients[name]['pool']}"
+        + (", for both logins)" if name in rotated else ")")
         for name in wanted
     )
     if sum(needed.values()) + reserve > max_connections:

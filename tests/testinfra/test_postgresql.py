@@ -41,11 +41,15 @@ def inside(host, query: str) -> str:
     return host.check_output("psql -h /var/run/postgresql -U postgres -X -q -t -A -c %s", query)
 
 
-def password_of(name: str) -> str:
+def credential(name: str, key: str) -> str:
     (secret,) = [
         s for s in objects("secrets") if (s["metadata"]["namespace"], s["metadata"]["name"]) == (NAMESPACE, name)
     ]
-    return base64.b64decode(secret["data"]["password"]).decode()
+    return base64.b64decode(secret["data"][key]).decode()
+
+
+def password_of(name: str) -> str:
+    return credential(name, "password")
 
 
 def connect(user: str, password: str, query: str, *, host="pgbouncer", port=6432, tls="verify-full", database="lambda"):
@@ -116,7 +120,7 @@ def test_a_wrong_password_is_refused(place):
 
 
 def test_clients_have_the_least_rights():
-    secret = password_of("postgresql-controller")
+    secret, user = password_of("postgresql-controller"), credential("postgresql-controller", "username")
     for query, told in {
         "CREATE TABLE meta.mine (i int)": "permission denied",
         "CREATE SCHEMA mine": "permission denied",
@@ -126,7 +130,7 @@ def test_clients_have_the_least_rights():
         "SELECT pg_read_file('/certificate/tls.key')": "permission denied",
         "COPY (SELECT 1) TO PROGRAM 'true'": "permission denied",
     }.items():
-        code, said = connect("controller", secret, query)
+        code, said = connect(user, secret, query)
         assert code != 0, query
         assert told in said, query
 

@@ -128,3 +128,11 @@ def test_an_accepted_budget_can_be_opened_at_once(clients, poolers):
     assert opened <= 180
     assert sum(client["connections"] for client in clients.values()) <= 1000
     assert all(limits[name] >= poolers * client["pool"] for name, client in clients.items())
+
+
+def test_a_client_whose_password_is_rotated_needs_room_for_both_of_its_logins():
+    clients = {"controller": {"connections": 100, "pool": 20}, "migrator": {"connections": 4, "pool": 2}}
+    assert budget(clients, max_connections=84)
+    assert budget(clients, max_connections=124, rotated=["controller"])
+    with pytest.raises(AnsibleFilterError, match=r"pools of 20, for both logins.*= 124, max_connections 123"):
+        budget(clients, max_connections=123, rotated=["controller"])

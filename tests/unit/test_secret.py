@@ -216,3 +216,62 @@ def test_another_authority_makes_a_leaf_anew() -> None:
     wanted = certificates.Wanted("l", ("l",))
     one, other = (certificates.issue(certificates.Wanted("ca", is_ca=True), None) for dummy in range(2))
     assert certificates.why_renew(certificates.issue(wanted, one), wanted, other) == "its authority changes"
+
+
+LOGIN = {
+    "name": "l",
+    "namespaces": ["server", "client"],
+    "random": {"password": {}},
+    "alternate": {"username": ["app", "app_2"]},
+}
+ROLES = {"name": "roles", "namespaces": ["server"], "render": {"roles": "{value:l/username} {value:l/password}"}}
+
+
+def login(cluster: FakeCluster, namespace: str) -> tuple[str, str]:
+    return cluster.value(namespace, "l", "username"), cluster.value(namespace, "l", "password")
+
+
+def test_a_rotation_tells_the_server_first_and_goes_on_where_it_was_cut_short(cluster: FakeCluster) -> None:
+    run(LOGIN, ROLES)
+    before = login(cluster, "server")
+    assert before[0] == "app" and before == login(cluster, "client")
+    result = run({**LOGIN, "rotate": True}, ROLES)
+    after = login(cluster, "server")
+    assert after[0] == "app_2" and after[1] != before[1]
+    assert login(cluster, "client") == before and cluster.value("server", "roles", "roles") == " ".join(after)
+    assert result["alternates"] == {"l": {"username": "app_2"}}
+    assert result["secrets"][0]["key_actions"] == {"password": "rotated", "username": "rotated"}
+    assert after[1] not in json.dumps(result)
+    # Again, as after a killed run: no third password, which the server would learn while clients have the first.
+    assert not run({**LOGIN, "rotate": True}, ROLES)["changed"]
+    run(LOGIN, ROLES)
+    assert login(cluster, "client") == login(cluster, "server") == after
+    assert not run(LOGIN, ROLES)["changed"]
+    run({**LOGIN, "rotate": True}, ROLES)
+    assert login(cluster, "server")[0] == "app"
+
+
+def test_a_rotation_that_is_only_asked_about_changes_nothing(cluster: FakeCluster) -> None:
+    run(LOGIN)
+    before = copy.deepcopy(cluster.secrets)
+    result = run({**LOGIN, "rotate": True}, check=True)
+    assert result["alternates"] == {"l": {"username": "app_2"}} and cluster.secrets == before
+
+
+def test_a_login_that_is_not_there_yet_is_made_and_not_rotated(cluster: FakeCluster) -> None:
+    result = run({**LOGIN, "rotate": True})
+    assert result["secrets"][0]["key_actions"] == {"password": "generated", "username": "set"}
+    run(LOGIN)
+    assert login(cluster, "client")[0] == "app"
+
+
+def test_a_user_of_before_there_were_alternates_keeps_its_password(cluster: FakeCluster) -> None:
+    run({**LOGIN, "alternate": {}, "data": {"username": "app"}})
+    before = login(cluster, "client")
+    assert not run(LOGIN)["changed"] and login(cluster, "client") == before
+
+
+@pytest.mark.parametrize("texts", ["app", ["app"], ["app", "app"], None])
+def test_alternatives_are_two_or_more(cluster: FakeCluster, texts: object) -> None:
+    with pytest.raises(PlatformError, match="alternatives are wrong"):
+        run({**LOGIN, "alternate": {"username": texts}})
