@@ -47,6 +47,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "url": {"type": "str", "required": True},
             "plain_url": {"type": "str"},
             "ca_file": {"type": "path"},
+            "api_key": {"type": "str", "no_log": True},
+            "token": {"type": "str", "no_log": True},
             "certificate_days": {"type": "int", "default": 14},
             "internal_paths": {
                 "type": "list",
@@ -56,6 +58,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "namespace": {"type": "str", "default": "ingress"},
             "service": {"type": "str", "default": "envoy"},
         },
+        "mutually_exclusive": [["api_key", "token"]],
     },
     "languages": {
         "type": "list",
@@ -122,6 +125,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
 }
 
 _EDGE = "edge: certificate"
+_CALLERS = "edge: who calls"
 _CLUSTER = "cluster: API server"
 
 
@@ -137,6 +141,8 @@ def checks_of(params: Object) -> list[Check]:
         given["url"],
         given.get("plain_url") or "",
         given.get("ca_file") or "",
+        api_key=given.get("api_key") or "",
+        token=given.get("token") or "",
         certificate_days=given["certificate_days"],
     )
     platform = Platform(Cluster(params), params["namespaces"], params["workloads"], params["wait_seconds"])
@@ -146,6 +152,9 @@ def checks_of(params: Object) -> list[Check]:
     at_the_edge: list[tuple[str, Callable[[], Any]]] = [
         ("edge: TLS versions", edge.tls_versions),
         *([("edge: redirect to HTTPS", edge.redirects)] if edge.plain else []),
+        (_CALLERS, edge.callers),
+    ]
+    of_a_caller: list[tuple[str, Callable[[], Any]]] = [
         ("edge: unknown path", edge.unknown_path),
         ("edge: unknown language", edge.unknown_language),
         ("edge: nothing internal", partial(edge.internals, given["internal_paths"])),
@@ -177,6 +186,7 @@ def checks_of(params: Object) -> list[Check]:
         Check(_CLUSTER, platform.answers),
         Check(_EDGE, partial(edge.answers, min(15.0, params["wait_seconds"]))),
         *(Check(name, look, needs=_EDGE) for name, look in at_the_edge),
+        *(Check(name, look, needs=_CALLERS) for name, look in of_a_caller),
         *(Check(name, look, needs=_CLUSTER) for name, look in in_the_cluster),
     ]
 

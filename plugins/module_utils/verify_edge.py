@@ -106,6 +106,8 @@ class Edge:
         plain_url: str = "",
         ca_file: str = "",
         *,
+        api_key: str = "",
+        token: str = "",
         certificate_days: int = 14,
         timeout_seconds: float = 40.0,
         sleep: Callable[[float], None] = time.sleep,
@@ -114,6 +116,10 @@ class Edge:
         self.url = url.rstrip("/")
         self.plain_url = plain_url.rstrip("/")
         self.ca_file = ca_file
+        self.proof = {
+            **({"X-API-Key": api_key} if api_key else {}),
+            **({"Authorization": f"Bearer {token}"} if token else {}),
+        }
         self.certificate_days = certificate_days
         self.timeout_seconds = timeout_seconds
         self.sleep = sleep
@@ -171,10 +177,16 @@ class Edge:
         body: Any = None,
         headers: Mapping[str, str] | None = None,
         plain: bool = False,
+        proof: bool = True,
     ) -> Answer:
-        """Send one request over a connection of its own; body is sent as JSON."""
+        """Send one request over a connection of its own; body is sent as JSON.
+
+        Without ``proof``, and over a plain connection, the key or the token stays here.
+        """
         data = None if body is None else json.dumps(body).encode()
-        sent = {"Connection": "close", "Accept": "application/json", "X-User-ID": self.user, **(headers or {})}
+        sent = {"Connection": "close", "Accept": "application/json", "X-User-ID": self.user}
+        sent.update(self.proof if proof and not plain else {})
+        sent.update(headers or {})
         if data is not None:
             sent["Content-Type"] = "application/json"
         connection: http.client.HTTPConnection
@@ -341,6 +353,44 @@ class Edge:
                 reason="redirect",
             )
         return Passed(f"{answer.status} from {self.plain_url} to {self.url}, path and query kept")
+
+    def callers(self) -> Found:
+        """Whether the edge asks who calls, and takes the key or the token that was given."""
+        path = f"/api/v1/sessions/{uuid.uuid4()}"
+        where = f"GET {self.url}{path}"
+        anonymous = self.call("GET", path, proof=False)
+        asks = anonymous.status == 401
+        given = " and ".join({"X-API-Key": "a key", "Authorization": "a token"}[name] for name in self.proof)
+        if not asks:
+            if not self.proof:
+                return Passed("who calls need not be proved")
+            return Doubtful(
+                "who calls need not be proved",
+                f"verify was given {given}, and {where} without it is answered with {anonymous.status}: "
+                "the edge does not ask who calls (ingress_authentication).",
+            )
+        if not self.proof:
+            raise PlatformError(
+                "the edge asks who calls, and verify has nothing to say",
+                where=where,
+                found=anonymous.spoken(),
+                expected="verify_api_key or verify_token, as ingress_authentication is on",
+                fix="set verify_api_key (of api_key) or verify_token (of jwt) in a vault or from the environment, for "
+                "instance verify_api_key: \"{{ lookup('ansible.builtin.env', 'VERIFY_API_KEY') }}\"",
+                reason="no_proof",
+            )
+        answer = self.call("GET", path)
+        if answer.status in (401, 403):
+            raise PlatformError(
+                f"the edge does not take {given}",
+                where=where,
+                found=answer.spoken(),
+                expected="any other answer than 401 and 403",
+                fix="check verify_api_key (Secret ingress-api-keys in the edge's namespace), or issuer, audience and "
+                "expiry of verify_token",
+                reason="proof_refused",
+            )
+        return Passed(f"401 without {given}, taken with it")
 
     def unknown_path(self) -> Found:
         """What is not in the route table is answered by the edge itself."""

@@ -11,8 +11,9 @@ version_added: 0.1.0
 description:
   - Calls the edge as a client would, over new connections that trust nothing but the given authority, and looks at the
     objects of the cluster. All checks are made side by side; the result is a table.
-  - Of the edge it checks the certificate, the versions of TLS, the redirect, an unknown path and language, that nothing
-    internal can be reached, and a script in each language that computes from random input and fails when asked to.
+  - Of the edge it checks the certificate, the versions of TLS, the redirect, who may call, an unknown path and
+    language, that nothing internal can be reached, and a script in each language that computes from random input and
+    fails when asked to.
   - Of the cluster it checks that the workloads have rolled out, over zones, with disruption budgets and working
     autoscalers; who is master of Redis; that forbidden pods are refused (by dry runs); and that only the edge is
     exposed.
@@ -37,6 +38,12 @@ options:
       ca_file:
         description: The authority's certificate (PEM). Without it, the authorities that this machine trusts.
         type: path
+      api_key:
+        description:
+          - What to send as C(X-API-Key), where the edge asks for a key. Not beside O(edge.token).
+          - Where the edge asks who calls and gets neither, the check of who calls fails and others are not made.
+        type: str
+      token: {description: 'What to send as C(Authorization: Bearer), where it asks for a token.', type: str}
       certificate_days: {description: Warn when the certificate ends in fewer days., type: int, default: 14}
       internal_paths:
         description: Paths that must be unknown at the edge.

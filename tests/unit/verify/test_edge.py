@@ -92,9 +92,13 @@ class FakePlatform:
         self.sessions = {}
         self.unavailable = 0
         self.calls = 0
+        self.asks_for = {}
+        self.plain_headers = []
 
     def answer(self, method, path, headers, body):
         self.calls += 1
+        if any(headers.get(name) != value for name, value in self.asks_for.items()):
+            return 401, error("UNAUTHENTICATED", "The request does not prove who sends it.")
         if self.unavailable > 0:
             self.unavailable -= 1
             return 503, error("UNAVAILABLE", "wait")
@@ -103,7 +107,8 @@ class FakePlatform:
         if method == "POST" and path.startswith("/api/v1/execute/"):
             return self.execute(path.rsplit("/", 1)[1], body["params"])
         if path.startswith("/api/v1/sessions/"):
-            return 200, {"language": self.sessions[path.rsplit("/", 1)[1]]["language"]}
+            found = self.sessions.get(path.rsplit("/", 1)[1])
+            return (200, {"language": found["language"]}) if found else (404, error("NOT_FOUND", "no such session"))
         return self.unknown(path)
 
     def initialize(self, headers, body):
@@ -163,7 +168,7 @@ def running(authority):
     """A function that starts an edge and gives (Edge, FakePlatform)."""
     servers = []
 
-    def start(pair=None, minimum=ssl.TLSVersion.TLSv1_2, maximum=ssl.TLSVersion.TLSv1_3, ca_file=None):
+    def start(pair=None, minimum=ssl.TLSVersion.TLSv1_2, maximum=ssl.TLSVersion.TLSv1_3, ca_file=None, **proof):
         platform = FakePlatform()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
@@ -184,6 +189,7 @@ def running(authority):
         url = f"https://localhost:{https.server_port}"
 
         def plain(request):
+            platform.plain_headers.append(request.headers)
             status, location = platform.redirect(request.path, url)
             request.send_response(status)
             if location:
@@ -198,6 +204,7 @@ def running(authority):
             str(ca_file or authority.file),
             timeout_seconds=5,
             sleep=lambda _seconds: None,
+            **proof,
         )
         return edge, platform
 
@@ -212,6 +219,7 @@ def test_a_right_edge_passes_every_check(running):
     found = [
         edge.answers(0),
         edge.redirects(),
+        edge.callers(),
         edge.unknown_path(),
         edge.unknown_language(),
         edge.internals(["/metrics", "/stats"]),
@@ -295,6 +303,53 @@ def test_an_edge_without_tls_1_3_fails(running):
 def test_an_edge_that_accepts_tls_1_1_fails(running):
     with pytest.raises(PlatformError, match=r"TLSv1(\.1)? is accepted"):
         running(minimum=ssl.TLSVersion.TLSv1)[0].tls_versions()
+
+
+# --- who calls -------------------------------------------------------------------------------------------------------
+
+KEY, TOKEN = {"X-API-Key": "a secret key"}, {"Authorization": "Bearer a.secret.token"}
+
+
+@pytest.mark.parametrize(
+    ("asks_for", "proof"), [(KEY, {"api_key": "a secret key"}), (TOKEN, {"token": "a.secret.token"})]
+)
+def test_an_edge_that_asks_who_calls_is_verified_with_a_key_or_a_token(running, asks_for, proof):
+    edge, platform = running(**proof)
+    platform.asks_for = asks_for
+    found = edge.callers()
+    assert isinstance(found, Passed) and "401 without" in found.detail
+    assert "secret" not in found.detail
+    assert isinstance(edge.language("python"), Passed)
+
+
+def test_an_edge_that_asks_and_nothing_to_say_is_one_clear_error(running):
+    edge, platform = running()
+    platform.asks_for = KEY
+    with pytest.raises(PlatformError, match=r"401 .*verify_api_key or verify_token.*ingress_authentication is on"):
+        edge.callers()
+
+
+@pytest.mark.parametrize(
+    ("asks_for", "proof"), [(KEY, {"api_key": "another secret"}), (TOKEN, {"token": "another.secret"})]
+)
+def test_a_proof_that_the_edge_does_not_take_is_not_told(running, asks_for, proof):
+    edge, platform = running(**proof)
+    platform.asks_for = asks_for
+    with pytest.raises(PlatformError, match="does not take a (key|token)") as caught:
+        edge.callers()
+    assert "another" not in str(caught.value)
+
+
+def test_a_proof_that_nobody_asks_for_is_a_warning(running):
+    found = running(api_key="a secret key")[0].callers()
+    assert isinstance(found, Doubtful) and "does not ask who calls" in found.warning
+    assert "secret" not in found.warning
+
+
+def test_a_proof_is_never_sent_in_the_clear(running):
+    edge, platform = running(api_key="a secret key")
+    assert isinstance(edge.redirects(), Passed)
+    assert platform.plain_headers and "X-API-Key" not in platform.plain_headers[0]
 
 
 # --- wrong answers ---------------------------------------------------------------------------------------------------
