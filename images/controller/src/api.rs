@@ -364,9 +364,9 @@ async fn execute(
     UserId(user_id): UserId,
     request: Request,
 ) -> Result<Json<Executed>, ApiError> {
-    let deadline = Instant::from_std(facts.start) + api.config.runtime_call_timeout();
     let request_id = session_id(request.uri().path())?;
     facts.set_request_id(request_id);
+    let time_limit = request::time_limit(request.headers(), api.config.runtime_timeout)?;
     let body = json_body(request, api.config.max_body_size).await?;
     let body: ExecuteBody<'_> = request::parse(&body)?;
     let params = body.params.checked("params")?;
@@ -383,9 +383,16 @@ async fn execute(
         context: session.context,
         script_content: session.script_content,
     };
+    // The caller's limit is the script's: a slow body or a failover of Redis takes nothing of it. All together stay
+    // within what any request may take, which is what the edge waits for.
+    let longest = Instant::from_std(facts.start) + api.config.runtime_call_timeout();
+    let deadline = match time_limit {
+        Some(limit) => longest.min(Instant::now() + api.config.call_timeout(limit)),
+        None => longest,
+    };
     let executed = api
         .runtimes
-        .execute(session.language, &execution, &trace, deadline)
+        .execute(session.language, &execution, time_limit, &trace, deadline)
         .await
         .map_err(|failure| failure.into_api_error(session.language))?;
     Ok(Json(Executed {

@@ -36,10 +36,15 @@ pub struct Config {
 }
 
 impl Config {
-    /// How long a call of a runtime may take: longer than the runtime's own limit, so that the runtime, which knows
+    /// How long a call of a runtime may take whose script may run for `limit`: longer, so that the runtime, which knows
     /// what happened, is the one that says so.
+    pub fn call_timeout(&self, limit: Duration) -> Duration {
+        limit + Duration::from_secs(2)
+    }
+
+    /// The longest that any call may take.
     pub fn runtime_call_timeout(&self) -> Duration {
-        self.runtime_timeout + Duration::from_secs(2)
+        self.call_timeout(self.runtime_timeout)
     }
 
     /// How long requests in flight get to finish once no more are accepted: longer than any of them can take.

@@ -6,7 +6,7 @@ mod pool;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -27,6 +27,8 @@ use pool::{Connection, Pool};
 /// Before the second attempt; doubles with each further one. A refused connection mostly means a pod that is being
 /// replaced, and its Service leads elsewhere a moment later.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// By which a runtime learns how long the script may run, where that is not its default.
+const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("x-timeout-seconds");
 
 pub struct RuntimeClient {
     runtimes: Arc<PerLanguage<Runtime>>,
@@ -176,20 +178,28 @@ impl RuntimeClient {
         }
     }
 
-    /// Executes once. Dropping the future closes the connection, by which the runtime sees that nobody waits.
+    /// Executes once, for `time_limit` at most where there is one. Dropping the future closes the connection, by which
+    /// the runtime sees that nobody waits.
     pub async fn execute(
         &self,
         language: Language,
         execution: &Execution<'_>,
+        time_limit: Option<Duration>,
         trace: &TraceContext,
         deadline: Instant,
     ) -> Result<ExecutionResult, Failure> {
         let mut call = CallRecord::begin(&self.metrics, language);
         let body =
             Bytes::from(serde_json::to_vec(execution).expect("JSON texts in a struct are JSON"));
-        let outcome = timeout_at(deadline, self.call(language, body, trace)).await;
+        let mut headers = HeaderMap::new();
+        if let Some(limit) = time_limit {
+            let seconds = HeaderValue::try_from(limit.as_secs_f64().to_string());
+            headers.insert(TIMEOUT_HEADER, seconds.expect("digits and a dot"));
+        }
+        trace.inject(&mut headers);
+        let outcome = timeout_at(deadline, self.call(language, body, headers)).await;
         let result = outcome.unwrap_or_else(|_| {
-            let limit = self.timeout.as_secs();
+            let limit = time_limit.unwrap_or(self.timeout).as_secs_f64();
             Err(Failure::Timeout(format!(
                 "the script did not end within {limit} s"
             )))
@@ -205,16 +215,14 @@ impl RuntimeClient {
         &self,
         language: Language,
         body: Bytes,
-        trace: &TraceContext,
+        mut headers: HeaderMap,
     ) -> Result<ExecutionResult, Failure> {
         let runtime = self.runtimes.get(language);
-        let mut headers = HeaderMap::new();
         headers.insert(header::HOST, runtime.authority.clone());
         headers.insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),
         );
-        trace.inject(&mut headers);
         let (connection, response) = self.send(language, &headers, body).await?;
         let (head, body) = response.into_parts();
         let body = match Limited::new(body, self.max_result_size).collect().await {

@@ -118,6 +118,24 @@ fn single_header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a st
     Ok(Some(text))
 }
 
+/// The header `X-Timeout-Seconds`, where there is one: how long the script may run, `most` at the longest.
+pub fn time_limit(headers: &HeaderMap, most: Duration) -> Result<Option<Duration>, ApiError> {
+    let Some(text) = single_header(headers, "X-Timeout-Seconds")? else {
+        return Ok(None);
+    };
+    let limit = text.trim().parse().ok().and_then(|seconds| {
+        // Fails for what is negative, infinite or no number.
+        Duration::try_from_secs_f64(seconds).ok()
+    });
+    match limit {
+        Some(limit) if !limit.is_zero() && limit <= most => Ok(Some(limit)),
+        _ => Err(ApiError::invalid(format!(
+            "X-Timeout-Seconds must be a number of seconds greater than 0, at most {}; it is {text:?}",
+            most.as_secs_f64()
+        ))),
+    }
+}
+
 /// The last part of the path of a request about one session.
 pub fn session_id(path: &str) -> Result<Uuid, ApiError> {
     let last = path.rsplit('/').next().unwrap_or_default();
@@ -294,6 +312,35 @@ mod tests {
                 "{wrong}"
             );
         }
+    }
+
+    #[test]
+    fn a_time_limit_is_a_number_of_seconds_within_the_maximum() {
+        let parse = |values: &[&str]| {
+            let headers = values
+                .iter()
+                .map(|value| ("x-timeout-seconds".parse().unwrap(), value.parse().unwrap()))
+                .collect();
+            time_limit(&headers, Duration::from_secs(30))
+        };
+        assert_eq!(parse(&[]).unwrap(), None);
+        for (text, milliseconds) in [("30", 30_000), ("0.25", 250), (" 1 ", 1000)] {
+            assert_eq!(
+                parse(&[text]).unwrap(),
+                Some(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
+        }
+        for wrong in [
+            "", "0", "-1", "30.001", "31", "1e300", "1e-30", "inf", "NaN", "5s", "1,5", "0x5",
+        ] {
+            let message = parse(&[wrong]).unwrap_err().message;
+            assert!(
+                message.contains("at most 30") && message.ends_with(&format!("it is {wrong:?}")),
+                "{message}"
+            );
+        }
+        assert!(parse(&["1", "2"]).is_err());
     }
 
     #[test]

@@ -61,7 +61,7 @@ fn examples_fit_their_schemas() {
             examples += 1;
         }
     }
-    assert_eq!(examples, 5);
+    assert_eq!(examples, 6);
 }
 
 #[test]

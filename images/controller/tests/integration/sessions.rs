@@ -385,6 +385,53 @@ async fn a_script_that_does_not_end_is_cut_after_the_runtimes_own_limit() {
 }
 
 #[tokio::test]
+async fn the_callers_time_limit_is_the_runtimes() {
+    let (redis, runtime) = (Redis::start().await, Runtime::start().await);
+    let controller = Controller::start_with(
+        &redis.url(),
+        &runtime.url(),
+        &[("RUNTIME_TIMEOUT_SECONDS", "5")],
+    )
+    .await;
+    let id = controller.session("nodejs-x", "echo").await;
+    let sent = || {
+        let headers = runtime.counts.last_headers.lock().unwrap();
+        let value = headers.get("x-timeout-seconds");
+        value.map(|value| value.to_str().unwrap().to_owned())
+    };
+    controller.execute(&id, json!({})).await.expect(200);
+    assert_eq!(sent(), None, "the runtime's own default holds");
+    for (limit, passed_on) in [("5", "5"), ("0.25", "0.25"), ("1e-1", "0.1")] {
+        controller.execute_within(&id, limit).await.expect(200);
+        assert_eq!(sent().as_deref(), Some(passed_on));
+    }
+    let executed = runtime.counts.started();
+    for wrong in ["0", "-1", "5.1", "soon", ""] {
+        let answer = controller.execute_within(&id, wrong).await.expect(400);
+        assert_eq!(answer.code(), "INVALID_REQUEST");
+        assert!(
+            answer.message().starts_with("X-Timeout-Seconds")
+                && answer.message().contains("at most 5"),
+            "{answer:?}"
+        );
+    }
+    assert_eq!(runtime.counts.started(), executed, "nothing ran");
+}
+
+#[tokio::test]
+async fn a_runtime_that_does_not_hold_the_callers_time_limit_is_left_soon_after_it() {
+    let (redis, runtime) = (Redis::start().await, Runtime::start().await);
+    let controller = Controller::start(&redis, &runtime).await;
+    let id = controller.session("nodejs-x", "sleep 60000").await;
+    let start = std::time::Instant::now();
+    let answer = controller.execute_within(&id, "0.5").await.expect(504);
+    assert_eq!(answer.code(), "TIMEOUT");
+    assert!(answer.message().contains("within 0.5 s"), "{answer:?}");
+    let elapsed = start.elapsed().as_secs_f64();
+    assert!((2.4..3.5).contains(&elapsed), "{elapsed}");
+}
+
+#[tokio::test]
 async fn the_trace_goes_on_to_the_runtime() {
     let (redis, runtime) = (Redis::start().await, Runtime::start().await);
     let controller = Controller::start(&redis, &runtime).await;

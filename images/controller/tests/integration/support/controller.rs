@@ -146,6 +146,13 @@ impl Controller {
         .await
     }
 
+    /// Executes with `X-Timeout-Seconds: LIMIT`.
+    pub async fn execute_within(&self, id: &str, limit: &str) -> Answer {
+        let path = format!("/api/v1/execute/{id}");
+        self.call("POST", &path, &[JSON, ("x-timeout-seconds", limit)], b"{}")
+            .await
+    }
+
     /// The value of the one series that begins with `series`.
     pub async fn metric(&self, series: &str) -> f64 {
         let text = self.metrics().await;
