@@ -24,6 +24,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.verif
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_postgresql import (
     postgresql_backup,
     postgresql_roles,
+    postgresql_volumes,
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_redis import (
     REDIS_SPEC,
@@ -198,7 +199,8 @@ def _of_postgresql(
         return []
     roles = ("postgresql: roles", partial(postgresql_roles, cluster, options))
     backup = ("postgresql: backup", partial(postgresql_backup, cluster, options, wait_seconds))
-    return [roles, backup] if options["repository"] else [roles]
+    volumes = ("postgresql: volumes", partial(postgresql_volumes, cluster, options))
+    return [roles, volumes, backup] if options["repository"] else [roles, volumes]
 
 
 def report(outcomes: list[Outcome], progress: Callable[[str], None] | None = None) -> Object:

@@ -21,6 +21,10 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.verif
 
 Object = dict[str, Any]
 
+# Both: a tenth of a large disk, which several volumes may share, is a lot of room.
+_FULL_PERCENT = 90
+_FULL_FREE_BYTES = 20 << 30
+
 _ARCHIVER = """SELECT json_build_object('failed', coalesce(last_failed_time > last_archived_time, failed_count > 0),
   'wal', last_failed_wal, 'archived', last_archived_wal) FROM pg_stat_archiver"""
 
@@ -90,6 +94,34 @@ def postgresql_backup(cluster: Cluster, options: Object, wait_seconds: float) ->
     return Passed(summary)
 
 
+def postgresql_volumes(cluster: Cluster, options: Object) -> Found:
+    """Room on every volume: a full one stops PostgreSQL, and a full repository its archive and then PostgreSQL."""
+    namespace = options["namespace"]
+    places = [("postgresql", name, "/var/lib/postgresql/data") for name in _pods(cluster, options)]
+    if options["repository"]:
+        places.append(("repository", f"{options['repository']}-0", "/backup"))
+    used = {}
+    for container, pod, path in places:
+        told = _run(cluster, options, pod, container, ["df", "--block-size=1", "--output=pcent,avail", path]).split()
+        used[pod] = (int(told[-2].rstrip("%")), int(told[-1]))
+    full = [
+        f"that of {pod} is {percent} % full"
+        for pod, (percent, free) in used.items()
+        if percent >= _FULL_PERCENT and free < _FULL_FREE_BYTES
+    ]
+    if full:
+        raise PlatformError(
+            "a volume of PostgreSQL has hardly any room left",
+            where=f"namespace {namespace}",
+            found=", ".join(full),
+            expected=f"less than {_FULL_PERCENT} %, or {_FULL_FREE_BYTES >> 30} GiB free; a full one stops all writes",
+            fix="enlarge it (data_services_postgresql_storage, data_services_postgresql_backup_storage) or remove data. "
+            "WAL that cannot be archived fills it too, and the check postgresql: backup says whether that is so",
+            reason="full",
+        )
+    return Passed(", ".join(f"{pod} {percent} % full" for pod, (percent, _) in used.items()))
+
+
 def roles_problem(members: list[Object], led_to: list[str], options: Object) -> str:
     """What is wrong, in words; empty where nothing is."""
     leaders = [member["name"] for member in members if member["role"] == "leader"]
@@ -135,7 +167,8 @@ def backup_state(stanzas: list[Object], archiver: Object, hours: float, now: flo
     )
 
 
-def _members(cluster: Cluster, options: Object) -> list[Object]:
+def _pods(cluster: Cluster, options: Object) -> list[str]:
+    """The names of the ready ones. None of them is an error."""
     namespace = options["namespace"]
     pods = cluster.list("v1", "Pod", namespace, f"app.kubernetes.io/name={options['servers']}")
     ready = sorted(pod["metadata"]["name"] for pod in pods if is_ready(pod))
@@ -148,8 +181,13 @@ def _members(cluster: Cluster, options: Object) -> list[Object]:
             fix="run site.yml --tags data_services, which says what holds them up",
             reason="missing",
         )
+    return ready
+
+
+def _members(cluster: Cluster, options: Object) -> list[Object]:
+    first = _pods(cluster, options)[0]
     asked = ["python3", "/scripts/member", "cluster"]
-    return json.loads(_run(cluster, options, ready[0], "postgresql", asked))["members"]
+    return json.loads(_run(cluster, options, first, "postgresql", asked))["members"]
 
 
 def _leader(members: list[Object]) -> str:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.lambda_microservice.platform.plugins.module_utils import verify_postgresql
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.pod_exec import Ran
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_postgresql import (
     backup_state,
+    postgresql_volumes,
     roles_problem,
 )
 
@@ -103,3 +107,33 @@ def test_a_good_backup():
 )
 def test_a_backup_that_is_no_help(stanzas, archiver, told):
     assert told in backup_state(stanzas, archiver, 26, NOW)[0]
+
+
+class Pods:
+    """A cluster with these pods of PostgreSQL, all ready."""
+
+    def __init__(self, *names):
+        self.names = names
+
+    def list(self, *_):
+        ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+        return [{"metadata": {"name": name}, "status": ready} for name in self.names]
+
+
+@pytest.mark.parametrize("full", ["", "postgresql-1", "postgresql-repository-0"])
+@pytest.mark.parametrize("free", [1000, 21 << 30])
+def test_a_volume_that_is_nearly_full(monkeypatch, full, free):
+    def run_in_pod(cluster, namespace, pod, command, *, container):
+        assert (container == "repository") == (pod == "postgresql-repository-0")
+        return Ran(0, f"Use% Avail\n {90 if pod == full else 89}% {free}\n", "")
+
+    monkeypatch.setattr(verify_postgresql, "run_in_pod", run_in_pod)
+    options = {"namespace": "n", "servers": "postgresql", "repository": "postgresql-repository", "server_count": 2}
+    if not full:
+        assert (
+            "postgresql-repository-0 89 % full"
+            in postgresql_volumes(Pods("postgresql-0", "postgresql-1"), options).detail
+        )
+        return
+    with pytest.raises(PlatformError, match=f"that of {full} is 90 % full"):
+        postgresql_volumes(Pods("postgresql-0", "postgresql-1"), options)
