@@ -115,8 +115,8 @@ def postgresql_volumes(cluster: Cluster, options: Object) -> Found:
             where=f"namespace {namespace}",
             found=", ".join(full),
             expected=f"less than {_FULL_PERCENT} %, or {_FULL_FREE_BYTES >> 30} GiB free; a full one stops all writes",
-            fix="enlarge it (data_services_postgresql_storage, data_services_postgresql_backup_storage) or remove data. "
-            "WAL that cannot be archived fills it too, and the check postgresql: backup says whether that is so",
+            fix="enlarge it (data_services_postgresql_storage, data_services_postgresql_backup_storage) or remove "
+            "data. WAL that cannot be archived fills it too, and the check postgresql: backup says whether that is so",
             reason="full",
         )
     return Passed(", ".join(f"{pod} {percent} % full" for pod, (percent, _) in used.items()))

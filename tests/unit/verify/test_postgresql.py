@@ -129,11 +129,9 @@ def test_a_volume_that_is_nearly_full(monkeypatch, full, free):
 
     monkeypatch.setattr(verify_postgresql, "run_in_pod", run_in_pod)
     options = {"namespace": "n", "servers": "postgresql", "repository": "postgresql-repository", "server_count": 2}
-    if not full:
-        assert (
-            "postgresql-repository-0 89 % full"
-            in postgresql_volumes(Pods("postgresql-0", "postgresql-1"), options).detail
-        )
+    # Much of a large disk is free, whatever its percentage.
+    if not full or free > 1000:
+        assert "postgresql-0 89 % full" in postgresql_volumes(Pods("postgresql-0", "postgresql-1"), options).detail
         return
     with pytest.raises(PlatformError, match=f"that of {full} is 90 % full"):
         postgresql_volumes(Pods("postgresql-0", "postgresql-1"), options)
