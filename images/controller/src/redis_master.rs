@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue,
     IntoConnectionInfo, Pipeline, RedisConnectionInfo, RedisError,
@@ -389,6 +390,8 @@ fn secret(secret: &Secret) -> Result<String, RedisError> {
 }
 
 async fn open(info: ConnectionInfo) -> Result<MultiplexedConnection, RedisError> {
+    // A command is small, and many share a connection: by default it would wait until the one before it is acknowledged.
+    let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(ATTEMPT_TIMEOUT))
         .set_response_timeout(Some(ATTEMPT_TIMEOUT));

@@ -1,3 +1,7 @@
+use std::mem::ManuallyDrop;
+use std::net::TcpStream;
+use std::os::fd::FromRawFd;
+
 use serde_json::{Value, json};
 
 use crate::support::controller::{Controller, JSON};
@@ -429,6 +433,34 @@ async fn a_runtime_that_does_not_hold_the_callers_time_limit_is_left_soon_after_
     assert!(answer.message().contains("within 0.5 s"), "{answer:?}");
     let elapsed = start.elapsed().as_secs_f64();
     assert!((2.4..3.5).contains(&elapsed), "{elapsed}");
+}
+
+#[tokio::test]
+async fn what_is_sent_to_redis_and_to_runtimes_leaves_at_once() {
+    let (redis, runtime) = (Redis::start().await, Runtime::start().await);
+    let controller = Controller::start(&redis, &runtime).await;
+    let id = controller.session("nodejs-x", "echo").await;
+    controller.execute(&id, json!({})).await.expect(200);
+    // The controller is in this process. A read and a write connection to Redis, and one to the runtime.
+    for (port, least) in [(redis.port, 2), (runtime.address.port(), 1)] {
+        let without_delay = connections_to(port);
+        assert!(without_delay.len() >= least, "{port}: {without_delay:?}");
+        assert!(without_delay.iter().all(|set| *set), "{port}");
+    }
+}
+
+/// For each connection of this process to `port`, whether TCP_NODELAY is set (tcp(7)).
+fn connections_to(port: u16) -> Vec<bool> {
+    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
+    descriptors
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|descriptor| {
+            // SAFETY: only asked, and never closed here; what is no connection answers with an error.
+            let stream = unsafe { ManuallyDrop::new(TcpStream::from_raw_fd(descriptor)) };
+            let leads_there = stream.peer_addr().is_ok_and(|peer| peer.port() == port);
+            leads_there.then(|| stream.nodelay().unwrap())
+        })
+        .collect()
 }
 
 #[tokio::test]
