@@ -5,6 +5,7 @@
 'use strict';
 
 const fs = require('node:fs');
+const { startupSnapshot } = require('node:v8');
 const vm = require('node:vm');
 
 const JOB = 3;
@@ -16,6 +17,7 @@ const now = process.hrtime.bigint;
 
 let begun = 0n;
 let ended = false;
+let load = require; // what scripts get as `require`
 
 function read(length) {
   const buffer = Buffer.alloc(length);
@@ -96,12 +98,6 @@ function succeed(value) {
   end('R', text);
 }
 
-process.on('uncaughtException', fail);
-process.on('exit', (code) => end('X', `the script ended its process with exit status ${code} before it gave a result`));
-process.on('beforeExit', () => {
-  if (begun !== 0n) end('E', 'the script waits for something that cannot happen: its promise is never settled');
-});
-
 // Line numbers are those of the script: the head stands on the script's first line.
 const HEAD = '(async function (params, context, require) {';
 
@@ -126,12 +122,34 @@ function run() {
     fail(error);
     return;
   }
-  work(params, context, require).then(succeed, fail);
+  work(params, context, load).then(succeed, fail);
 }
 
-// What the first script would otherwise load and compile.
-compile('return 1')({}, {}, require).then((value) => {
-  stringify([value, 'é'], strict);
-  write('S', '');
-  run();
-});
+function main() {
+  process.on('uncaughtException', fail);
+  process.on('exit', (code) => end('X', `the script ended its process with exit status ${code} before it gave a result`));
+  process.on('beforeExit', () => {
+    if (begun !== 0n) end('E', 'the script waits for something that cannot happen: its promise is never settled');
+  });
+  // What the first script would otherwise load and compile.
+  compile('return 1')({}, {}, load).then((value) => {
+    stringify([value, 'é'], strict);
+    write('S', '');
+    run();
+  });
+}
+
+// The supervisor has Node.js load this file once and starts its processes from a snapshot of that; where it cannot, each
+// process loads the file. In a snapshot `require` knows Node.js's own modules only.
+if (startupSnapshot.isBuildingSnapshot()) {
+  const file = __filename;
+  startupSnapshot.setDeserializeMainFunction(() => {
+    const { emitWarning } = process;
+    process.emitWarning = () => {}; // that node:module is not supported in snapshots: here it is asked for after its start
+    load = require('node:module').createRequire(file);
+    process.emitWarning = emitWarning;
+    main();
+  });
+} else {
+  main();
+}

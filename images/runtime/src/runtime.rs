@@ -77,7 +77,15 @@ impl Runtime {
                 })?;
         }
         let config = Arc::new(config);
-        let language = Arc::new(Language::probe(&config)?);
+        let mut language = Language::probe(&config)?;
+        // Only where scripts cannot write to it: it is every later script's beginning.
+        if language.name == LanguageName::Nodejs && kernel.landlock_abi > 0 {
+            let file = config.scratch_root.join("worker.snapshot");
+            if let Err(error) = language.make_snapshot(&config, &file) {
+                tracing::warn!(error, "Node.js makes no snapshot; processes start slower");
+            }
+        }
+        let language = Arc::new(language);
         let metrics = Arc::new(Metrics::new(
             language.name,
             &language.version,

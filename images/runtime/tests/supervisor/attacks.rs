@@ -530,6 +530,12 @@ fn nodejs_code_that_attacks() {
         )
     };
     let own = node.api.rsplit_once(':').unwrap().1;
+    let snapshot = |attack: &str| {
+        format!(
+            "const fs = require('fs'), {{ execArgv }} = process; \
+             const snapshot = execArgv[execArgv.indexOf('--snapshot-blob') + 1]; {attack}"
+        )
+    };
     withstands(
         &node,
         NODEJS_OTHER,
@@ -615,6 +621,14 @@ fn nodejs_code_that_attacks() {
             fails("return require('fs').readdirSync('/proc')", denied),
             fails("return require('fs').readdirSync('/')", denied),
             fails("return require('fs').readdirSync('..')", denied),
+            // What every later process starts from.
+            fails(snapshot("fs.writeFileSync(snapshot, 'x')"), denied),
+            fails(snapshot("fs.truncateSync(snapshot)"), denied),
+            fails(snapshot("fs.unlinkSync(snapshot)"), denied),
+            fails(
+                snapshot("fs.writeFileSync('x', 'x'); fs.renameSync('x', snapshot)"),
+                &["EACCES", "EXDEV"],
+            ),
             fails(
                 "const fs = require('fs'); fs.symlinkSync('/etc/passwd', 'l'); return fs.readFileSync('l', 'utf8')",
                 denied,

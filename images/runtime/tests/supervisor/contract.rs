@@ -57,6 +57,44 @@ fn nodejs_scripts_are_bodies_of_an_async_function() {
 }
 
 #[test]
+fn processes_of_nodejs_start_from_a_snapshot_and_share_no_more_than_that() {
+    let node = Supervisor::start(NODEJS, &[]);
+    let script = "
+        const { execArgv, argv, env } = process;
+        globalThis.left = (globalThis.left || 0) + 1;
+        return {
+            snapshot: execArgv.includes('--snapshot-blob'),
+            worker: argv.slice(1).map((path) => path.split('/').pop()),
+            environment: Object.keys(env).sort(),
+            inFolder: process.cwd() === env.HOME && require('node:path').resolve('x') === env.HOME + '/x',
+            left,
+            loads: [typeof require('node:module'), typeof require.resolve],
+            own: [process.cwd(), process.pid, Math.random(), require('node:crypto').randomUUID(), performance.timeOrigin],
+        }";
+    let seen: Vec<_> = (0..3).map(|_| node.result(script, json!({}))).collect();
+    for (number, one) in seen.iter().enumerate() {
+        assert_eq!(one["snapshot"], true);
+        assert_eq!(one["worker"], json!(["worker.js"]));
+        assert_eq!(
+            one["environment"],
+            json!(["HOME", "LANG", "TMPDIR", "TZ"]),
+            "not the supervisor's"
+        );
+        assert_eq!(one["inFolder"], true);
+        assert_eq!(one["left"], 1, "of another script");
+        assert_eq!(one["loads"], json!(["function", "function"]));
+        for other in &seen[..number] {
+            for what in 0..5 {
+                assert_ne!(one["own"][what], other["own"][what]);
+            }
+        }
+    }
+    // A script that is a module of its own folder, which only Node.js's full `require` loads.
+    let module = "require('fs').writeFileSync('m.js', 'module.exports = 42'); return require(process.cwd() + '/m.js')";
+    assert_eq!(node.result(module, json!({})), 42);
+}
+
+#[test]
 fn python_scripts_set_result_or_define_handle() {
     let python = Supervisor::start(PYTHON, &[]);
     assert_eq!(
