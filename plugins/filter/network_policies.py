@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import re
 from typing import Any, NamedTuple
 
@@ -30,7 +32,8 @@ options:
       - C(from) and C(to) are V(NAMESPACE/APP), the pods of NAMESPACE that are labelled
         C(app.kubernetes.io/name=APP), or V(NAMESPACE/*), every pod of NAMESPACE. V(monitoring) is short for
         V(monitoring/*).
-      - V(world) is every address, inside and outside of the cluster. One end of a flow can be V(world), not both.
+      - V(world) is every address, inside and outside of the cluster, and V(10.0.0.0/8) is a block of them. One end of a
+        flow can be that, not both.
       - C(ports) is a list of TCP port numbers of the receiving pods.
     type: list
     elements: dict
@@ -69,11 +72,12 @@ WHOLE_NAMESPACE_POLICY = "all.pods"
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _KEYS = ("from", "to", "ports")
-_ENDPOINT_FORM = "NAMESPACE/APP, NAMESPACE/*, 'monitoring' or 'world'"
+_ENDPOINT_FORM = "NAMESPACE/APP, NAMESPACE/*, 'monitoring' a block of addresses such as 10.0.0.0/8, or 'world'"
 
 
 class Endpoint(NamedTuple):
-    """One end of a flow. ``app`` is ``*`` for the whole namespace; ``namespace`` is empty for the world."""
+    """One end of a flow. ``app`` is ``*`` for the whole namespace; without a namespace, it is a block of addresses, or
+    empty for the world."""
 
     namespace: str
     app: str
@@ -81,7 +85,7 @@ class Endpoint(NamedTuple):
     def peer(self) -> list[dict[str, Any]]:
         """The endpoint as NetworkPolicyPeers."""
         if not self.namespace:
-            return [{"ipBlock": {"cidr": block}} for block in WORLD_BLOCKS]
+            return [{"ipBlock": {"cidr": block}} for block in ([self.app] if self.app else WORLD_BLOCKS)]
         peer: dict[str, Any] = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.namespace}}}
         if self.app != "*":
             peer["podSelector"] = {"matchLabels": {"app.kubernetes.io/name": self.app}}
@@ -105,6 +109,8 @@ def _endpoint(value: Any, where: str) -> Endpoint:
         _fail(where, value, _ENDPOINT_FORM)
     if value == WORLD:
         return Endpoint("", "")
+    with contextlib.suppress(ValueError):
+        return Endpoint("", str(ipaddress.ip_network(value)))
     namespace, slash, app = SHORT.get(value, value).partition("/")
     if not slash or not _DNS_LABEL.fullmatch(namespace) or not (app == "*" or _DNS_LABEL.fullmatch(app)):
         _fail(where, value, _ENDPOINT_FORM + ", in lower-case letters, digits and hyphens")
@@ -125,7 +131,7 @@ def parse_flows(flows: Any) -> list[Flow]:
         sender = _endpoint(flow["from"], f"{where}, from,")
         receiver = _endpoint(flow["to"], f"{where}, to,")
         if not sender.namespace and not receiver.namespace:
-            _fail(where, dict(flow), "at least one end that is not 'world'")
+            _fail(where, dict(flow), "at least one end in the cluster, not 'world'")
         ports = flow["ports"]
         if not isinstance(ports, (list, tuple)) or not ports:
             _fail(f"{where}, ports,", ports, "a list of at least one TCP port number")

@@ -28,11 +28,11 @@ DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 @dataclass
 class Changes:
-    """Claims that get a larger size, and StatefulSets that are made anew as they are, but for the sizes."""
+    """Claims that get a larger size, and StatefulSets that are made anew."""
 
     claims: list[tuple[Object, str]] = field(default_factory=list)
-    sets: list[tuple[Object, Object]] = field(default_factory=list)
-    """(the live object, what takes its place)"""
+    sets: list[tuple[Object, Object | None]] = field(default_factory=list)
+    """(the live object, the same but for the sizes of its volumes; or None, for Helm to make it)"""
 
     def __bool__(self) -> bool:
         return bool(self.claims or self.sets)
@@ -45,7 +45,7 @@ class Changes:
 
 def changes(cluster: Cluster, objects: dict[manifest.Key, Object], release: str) -> Changes:
     """What has to be done before Helm may. Raises where a volume would shrink, or cannot grow or have its class."""
-    wanted = {key: obj for key, obj in objects.items() if key[1] == "PersistentVolumeClaim" or _templates(obj)}
+    wanted = {key: obj for key, obj in objects.items() if key[1] in ("PersistentVolumeClaim", "StatefulSet")}
     if not wanted:
         return Changes()
     refs = [
@@ -94,7 +94,8 @@ def make(cluster: Cluster, wanted: Changes, field_manager: str) -> None:
                     reason="timeout",
                 )
             time.sleep(0.2)
-        cluster.apply(successor, field_manager)
+        if successor is not None:
+            cluster.apply(successor, field_manager)
 
 
 def _compare_claim(cluster: Cluster, found: Changes, key: manifest.Key, obj: Object, live: Object | None) -> None:
@@ -140,7 +141,12 @@ def _compare_set(
                     place["spec"]["resources"] = spec["resources"]
                     _take(place["spec"], spec, "storageClassName")
         _grow(cluster, found, label, spec, existing)
-    if changed and is_ours:
+    if not is_ours:
+        return
+    if set(installed) != {template["metadata"]["name"] for template in _templates(obj)}:
+        # Other volumes go with another pod template, and so are the chart's to make as a whole. Claims stay.
+        found.sets.append((live, None))
+    elif changed:
         found.sets.append((live, successor))
 
 

@@ -102,7 +102,11 @@ def postgresql_volumes(cluster: Cluster, options: Object) -> Found:
         places.append(("repository", f"{options['repository']}-0", "/backup"))
     used = {}
     for container, pod, path in places:
-        told = _run(cluster, options, pod, container, ["df", "--block-size=1", "--output=pcent,avail", path]).split()
+        # A repository in a bucket has no volume.
+        command = f"test ! -d {path} || df --block-size=1 --output=pcent,avail {path}"
+        told = _run(cluster, options, pod, container, ["sh", "-c", command]).split()
+        if not told:
+            continue
         used[pod] = (int(told[-2].rstrip("%")), int(told[-1]))
     full = [
         f"that of {pod} is {percent} % full"

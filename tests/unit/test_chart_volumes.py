@@ -197,6 +197,15 @@ def test_another_class_is_refused() -> None:
     assert error.reason == "volume_class" and "fixed asked for; data-db-0 has fast" in error.found
 
 
+def test_a_set_that_no_longer_has_the_volume_goes_and_its_claims_stay() -> None:
+    cluster = FakeCluster(FAST, installed("1Gi"), *CLAIMS)
+    without = stateful_set("1Gi")
+    del without["spec"]["volumeClaimTemplates"]
+    chart_volumes.make(cluster, changes(cluster, without), "helm")
+    # Helm makes it, with the pods that go with it.
+    assert cluster.writes == ["delete db"] and len(sizes(cluster)) == 3
+
+
 def test_naming_the_class_that_the_claims_have_makes_the_set_anew() -> None:
     cluster = FakeCluster(FAST, installed("1Gi"), *CLAIMS)
     wanted = changes(cluster, stateful_set("1Gi", "fast"))

@@ -196,3 +196,12 @@ def test_a_malformed_flow_is_named(flows, says):
 def test_a_wrong_namespace_is_named(namespace):
     with pytest.raises(AnsibleFilterError, match="namespace is wrong"):
         network_policies([], namespace)
+
+
+def test_a_block_of_addresses_is_an_end_of_a_flow():
+    flows = [{"from": "a/b", "to": "10.1.0.0/16", "ports": [443]}, {"from": "fd00::/8", "to": "a/b", "ports": [80]}]
+    [policy] = network_policies(flows, "a")
+    assert policy["spec"]["egress"][0]["to"] == [{"ipBlock": {"cidr": "10.1.0.0/16"}}]
+    assert policy["spec"]["ingress"][0]["from"] == [{"ipBlock": {"cidr": "fd00::/8"}}]
+    with pytest.raises(AnsibleFilterError, match="10.1.0.1/16"):
+        network_policies([{"from": "a/b", "to": "10.1.0.1/16", "ports": [443]}], "a")

@@ -1,12 +1,142 @@
-"""The chart postgresql: what its objects say."""
+"""The chart postgresql: where backups go, what of it is in plain sight, and sessions that fit."""
 
 from __future__ import annotations
 
 import configparser
 
-from .conftest import CHARTS, Render
+import pytest
 
-(CHART,) = (chart for chart in CHARTS if chart.name == "postgresql")
+from .conftest import ROOT, Objects, Render, RenderError
+
+CHART = ROOT / "roles/data_services/files/charts/postgresql"
+BUCKET = {"bucket": "backups", "endpoint": "s3.example.com", "region": "eu-1", "secret": "backup-key"}
+
+
+def rendered(render: Render, **repository: object) -> Objects:
+    return render(CHART, {"repository": repository})
+
+
+def configuration(objects: Objects) -> dict[str, str]:
+    text = objects.one("ConfigMap", "postgresql-repository")["data"]["pgbackrest.conf"]
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def pods(objects: Objects) -> list[dict]:
+    """Of the repository and of a backup."""
+    job = objects.one("CronJob", "postgresql-backup")["spec"]["jobTemplate"]["spec"]
+    return [objects.one("StatefulSet", "postgresql-repository")["spec"]["template"]["spec"], job["template"]["spec"]]
+
+
+def test_the_repository_is_a_volume_unless_there_is_a_bucket(render: Render) -> None:
+    objects = rendered(render)
+    settings = configuration(objects)
+    assert settings["repo1-path"] == "/backup" and not [name for name in settings if "s3" in name]
+    [claim] = objects.one("StatefulSet", "postgresql-repository")["spec"]["volumeClaimTemplates"]
+    assert claim["metadata"]["name"] == "backup"
+    # The volume can be mounted on one node.
+    assert "podAffinity" in pods(objects)[1]["affinity"]
+
+
+def test_with_a_bucket_nothing_of_the_repository_is_on_a_volume(render: Render) -> None:
+    objects = rendered(render, s3={**BUCKET, "uriStyle": "path", "port": 9000, "verifyTls": False})
+    settings = configuration(objects)
+    assert {name: settings[name] for name in settings if name.startswith("repo1-")} == {
+        "repo1-type": "s3",
+        "repo1-path": "/postgresql",
+        "repo1-s3-bucket": "backups",
+        "repo1-s3-endpoint": "s3.example.com",
+        "repo1-s3-region": "eu-1",
+        "repo1-s3-uri-style": "path",
+        "repo1-s3-key-type": "shared",
+        "repo1-storage-port": "9000",
+        "repo1-storage-verify-tls": "n",
+        "repo1-retention-full-type": "time",
+        "repo1-retention-full": "30",
+        "repo1-bundle": "y",
+    }
+    assert "volumeClaimTemplates" not in objects.one("StatefulSet", "postgresql-repository")["spec"]
+    for pod in pods(objects):
+        assert not [volume for volume in pod["volumes"] if volume["name"] == "backup"]
+        [container] = pod["containers"]
+        assert not [mount for mount in container["volumeMounts"] if mount["name"] == "backup"]
+    assert "podAffinity" not in pods(objects)[1].get("affinity", {})
+
+
+def test_keys_and_passphrase_come_from_secrets_alone(render: Render) -> None:
+    objects = rendered(render, s3=BUCKET, cipherSecret="passphrase-of-ours")
+    assert configuration(objects)["repo1-cipher-type"] == "aes-256-cbc"
+    for pod in pods(objects):
+        given = {entry["name"]: entry.get("valueFrom") for entry in pod["containers"][0]["env"]}
+        assert {name: source["secretKeyRef"] for name, source in given.items() if source} == {
+            "PGBACKREST_REPO1_S3_KEY": {"name": "backup-key", "key": "key"},
+            "PGBACKREST_REPO1_S3_KEY_SECRET": {"name": "backup-key", "key": "key-secret"},
+            "PGBACKREST_REPO1_CIPHER_PASS": {"name": "passphrase-of-ours", "key": "passphrase"},
+        }
+
+
+@pytest.mark.parametrize("key_type", ["web-id", "auto"])
+def test_an_identity_needs_no_secret(render: Render, key_type: str) -> None:
+    annotations = {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/backup"}
+    s3 = {**BUCKET, "secret": "", "keyType": key_type}
+    objects = rendered(render, s3=s3, serviceAccount={"annotations": annotations})
+    assert objects.one("ServiceAccount", "postgresql-repository")["metadata"]["annotations"] == annotations
+    for pod in pods(objects):
+        assert pod["serviceAccountName"] == "postgresql-repository"
+        assert not [entry for entry in pod["containers"][0]["env"] if "S3" in entry["name"]]
+
+
+def test_an_authority_of_the_users_own_is_beside_the_configuration(render: Render) -> None:
+    authority = "-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----\n"
+    objects = rendered(render, s3={**BUCKET, "ca": authority})
+    assert configuration(objects)["repo1-storage-ca-file"] == "/configuration/s3-ca.crt"
+    assert objects.one("ConfigMap", "postgresql-repository")["data"]["s3-ca.crt"].strip() == authority.strip()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"endpoint": ""}, "endpoint"),
+        ({"region": ""}, "region"),
+        ({"secret": ""}, "secret"),
+        ({"endpoint": "https://s3.example.com"}, "endpoint"),
+        ({"keyType": "static"}, "keyType"),
+        ({"path": "postgresql"}, "path"),
+    ],
+)
+def test_a_bucket_that_lacks_something_is_named(render: Render, wrong: dict, named: str) -> None:
+    with pytest.raises(RenderError, match=named):
+        rendered(render, s3={**BUCKET, **wrong})
+
+
+def test_there_are_snapshots_only_where_a_class_is_named(render: Render) -> None:
+    assert not [obj for obj in rendered(render) if obj["metadata"]["name"] == "postgresql-snapshot"]
+    objects = render(CHART, {"snapshot": {"class": "csi", "retentionDays": 5}})
+    job = objects.one("CronJob", "postgresql-snapshot")["spec"]["jobTemplate"]["spec"]
+    pod = job["template"]["spec"]
+    [container] = pod["containers"]
+    assert {entry["name"]: entry.get("value") for entry in container["env"]} == {
+        "POD_NAMESPACE": None,
+        "SNAPSHOT_CLASS": "csi",
+        "READY_SECONDS": "900",
+        "RETENTION_DAYS": "5",
+    }
+    assert pod["serviceAccountName"] == "postgresql-snapshot" and pod["automountServiceAccountToken"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] and pod["securityContext"]["runAsUser"] == 999
+    assert objects.one("Role", "postgresql-snapshot")["rules"] == [
+        {"apiGroups": [""], "resources": ["endpoints"], "resourceNames": ["postgresql-primary"], "verbs": ["get"]},
+        {
+            "apiGroups": ["snapshot.storage.k8s.io"],
+            "resources": ["volumesnapshots"],
+            "verbs": ["create", "get", "list", "delete"],
+        },
+    ]
+
+
+def test_a_class_that_comes_restarts_no_postgresql(render: Render) -> None:
+    def template(**values: object) -> dict:
+        return render(CHART, values).one("StatefulSet", "postgresql")["spec"]["template"]
+
+    assert template() == template(snapshot={"class": "csi"})
 
 
 def test_the_role_that_asks_for_verifiers_has_fewer_sessions_than_postgresql_allows_it(render: Render) -> None:
@@ -14,6 +144,6 @@ def test_the_role_that_asks_for_verifiers_has_fewer_sessions_than_postgresql_all
     many is refused, and PgBouncer lets nobody in for a second then."""
     rendered = render(CHART, {"pgbouncer": {"pools": {"controller": 15}}})
     text = rendered.one("ConfigMap", "pgbouncer-configuration")["data"]["pgbouncer.ini"]
-    configuration = configparser.ConfigParser(delimiters=("=",))
-    configuration.read_string(text)
-    assert dict(configuration["users"]) == {"pgbouncer": "pool_size=2", "controller": "pool_size=15"}
+    settings = configparser.ConfigParser(delimiters=("=",))
+    settings.read_string(text)
+    assert dict(settings["users"]) == {"pgbouncer": "pool_size=2", "controller": "pool_size=15"}
