@@ -126,6 +126,9 @@ def connections(
     fewer, and for ``reserve`` (superusers, PgBouncer's own queries, members, backups). Clients in ``rotated`` have the
     pools of two logins for a while.
     """
+    # -e NAME=VALUE gives texts.
+    poolers, max_client_connections = int(poolers), int(max_client_connections)
+    max_connections, reserve = int(max_connections), int(reserve)
     limits = {}
     for name, client in clients.items():
         opened, pool = int(client["connections"]), int(client["pool"])

@@ -136,3 +136,11 @@ def test_a_client_whose_password_is_rotated_needs_room_for_both_of_its_logins():
     assert budget(clients, max_connections=124, rotated=["controller"])
     with pytest.raises(AnsibleFilterError, match=r"pools of 20, for both logins.*= 124, max_connections 123"):
         budget(clients, max_connections=123, rotated=["controller"])
+
+
+def test_numbers_of_the_command_line_are_texts():
+    clients = {"controller": {"connections": "100", "pool": "20"}}
+    options = {"poolers": "2", "max_client_connections": "1000", "max_connections": "80", "reserve": "20"}
+    assert budget(clients, **options) == {"controller": 60}
+    with pytest.raises(AnsibleFilterError, match="max_connections 79"):
+        budget(clients, **{**options, "max_connections": "79"})
