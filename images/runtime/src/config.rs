@@ -73,6 +73,8 @@ pub struct Config {
     pub max_queue: usize,
     pub queue_wait: Duration,
     pub warm_processes: usize,
+    /// Interpreters that start at a time, where they are not forked.
+    pub start_concurrency: usize,
     /// Time between SIGTERM and the end of accepting: what the endpoints' removal takes to reach every client.
     pub drain: Duration,
     /// Longest wait for requests in flight after that.
@@ -170,6 +172,8 @@ impl Config {
             max_queue: number("MAX_QUEUE", 2 * max_concurrency as u64, 0, 65536)? as usize,
             queue_wait: Duration::from_secs(number("QUEUE_SECONDS", 1, 0, 600)?),
             warm_processes: number("WARM_PROCESSES", warm, 0, 1024)? as usize,
+            // Two at least, so that one that hangs does not hold up all.
+            start_concurrency: number("START_CONCURRENCY", cpus.max(2) as u64, 1, 1024)? as usize,
             drain: Duration::from_secs(number("DRAIN_SECONDS", 5, 0, 600)?),
             shutdown: Duration::from_secs(number("SHUTDOWN_SECONDS", wall_max + 5, 1, 3600)?),
             require_landlock: flag(variable, "REQUIRE_LANDLOCK", false)?,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::config::{Config, LanguageName};
 use crate::execution::{self, Failure, FailureKind};
@@ -28,6 +28,8 @@ pub struct Pool {
     fork_server: Option<ForkServer>,
     ready: Mutex<VecDeque<Process>>,
     taken: Notify,
+    /// Places among those that are started, not forked. More at once than processors would all be done as late as the last.
+    starts: Semaphore,
     /// How the last start went; what the health check says.
     last: Mutex<Result<(), String>>,
 }
@@ -43,6 +45,7 @@ impl Pool {
             .then(|| ForkServer::new(config.clone(), language.clone()));
         Self {
             supervisor,
+            starts: Semaphore::new(config.start_concurrency),
             config,
             language,
             metrics,
@@ -119,6 +122,11 @@ impl Pool {
                 FailureKind::Internal,
                 format!("a process cannot be started: {error}"),
             )
+        };
+        // Forks are cheap, and come one after the other anyway.
+        let _turn = match self.fork_server {
+            None => Some(self.starts.acquire().await.expect("never closed")),
+            Some(_) => None,
         };
         let scratch =
             Scratch::create(&self.config.scratch_root.join("executions")).map_err(internal)?;

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -47,6 +48,41 @@ fn beyond_its_places_a_runtime_says_so_soon_and_goes_on() {
         6.0
     );
     assert_eq!(python.result("result = 2", json!({})), 2);
+}
+
+#[test]
+fn interpreters_start_a_few_at_a_time() {
+    let images = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let worker = std::fs::read_to_string(images.join("runtime-nodejs/worker.js")).unwrap();
+    let begin = "function main() {";
+    assert!(worker.contains(begin));
+    let wait = "Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300);";
+    let folder = tempfile::tempdir().unwrap();
+    let slow = folder.path().join("worker.js");
+    std::fs::write(&slow, worker.replace(begin, &format!("{begin} {wait}"))).unwrap();
+    let settings = [
+        ("WORKER", slow.to_str().unwrap()),
+        ("WARM_PROCESSES", "0"),
+        ("MAX_CONCURRENCY", "8"),
+        ("START_CONCURRENCY", "2"),
+    ];
+    let node = Supervisor::start(NODEJS, &settings);
+    let most = std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| node.result("return 1", json!({}))))
+            .collect();
+        let mut most = 0;
+        while !calls.iter().all(|call| call.is_finished()) {
+            most = most.max(node.executions().len());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        calls
+            .into_iter()
+            .for_each(|call| assert_eq!(call.join().unwrap(), 1));
+        most
+    });
+    // Two that start, and some that have answered and are not gone yet.
+    assert!((2..=5).contains(&most), "{most}");
 }
 
 #[test]
