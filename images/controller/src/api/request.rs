@@ -118,6 +118,9 @@ fn single_header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a st
     Ok(Some(text))
 }
 
+/// No script does anything in less.
+const SHORTEST_TIME_LIMIT: Duration = Duration::from_millis(1);
+
 /// The header `X-Timeout-Seconds`, where there is one: how long the script may run, `most` at the longest.
 pub fn time_limit(headers: &HeaderMap, most: Duration) -> Result<Option<Duration>, ApiError> {
     let Some(text) = single_header(headers, "X-Timeout-Seconds")? else {
@@ -128,9 +131,10 @@ pub fn time_limit(headers: &HeaderMap, most: Duration) -> Result<Option<Duration
         Duration::try_from_secs_f64(seconds).ok()
     });
     match limit {
-        Some(limit) if !limit.is_zero() && limit <= most => Ok(Some(limit)),
+        Some(limit) if (SHORTEST_TIME_LIMIT..=most).contains(&limit) => Ok(Some(limit)),
         _ => Err(ApiError::invalid(format!(
-            "X-Timeout-Seconds must be a number of seconds greater than 0, at most {}; it is {text:?}",
+            "X-Timeout-Seconds must be a number of seconds from {} to {}; it is {text:?}",
+            SHORTEST_TIME_LIMIT.as_secs_f64(),
             most.as_secs_f64()
         ))),
     }
@@ -324,7 +328,7 @@ mod tests {
             time_limit(&headers, Duration::from_secs(30))
         };
         assert_eq!(parse(&[]).unwrap(), None);
-        for (text, milliseconds) in [("30", 30_000), ("0.25", 250), (" 1 ", 1000)] {
+        for (text, milliseconds) in [("30", 30_000), ("0.25", 250), ("0.001", 1), (" 1 ", 1000)] {
             assert_eq!(
                 parse(&[text]).unwrap(),
                 Some(Duration::from_millis(milliseconds)),
@@ -332,11 +336,13 @@ mod tests {
             );
         }
         for wrong in [
-            "", "0", "-1", "30.001", "31", "1e300", "1e-30", "inf", "NaN", "5s", "1,5", "0x5",
+            "", "0", "0.0009", "-1", "30.001", "31", "1e300", "1e-30", "inf", "NaN", "5s", "1,5",
+            "0x5",
         ] {
             let message = parse(&[wrong]).unwrap_err().message;
             assert!(
-                message.contains("at most 30") && message.ends_with(&format!("it is {wrong:?}")),
+                message.contains("from 0.001 to 30")
+                    && message.ends_with(&format!("it is {wrong:?}")),
                 "{message}"
             );
         }

@@ -415,7 +415,7 @@ async fn the_callers_time_limit_is_the_runtimes() {
         assert_eq!(answer.code(), "INVALID_REQUEST");
         assert!(
             answer.message().starts_with("X-Timeout-Seconds")
-                && answer.message().contains("at most 5"),
+                && answer.message().contains("from 0.001 to 5"),
             "{answer:?}"
         );
     }
