@@ -503,6 +503,8 @@ ACCESS_LOG_FIELDS = {
     "upstream_host": "%UPSTREAM_HOST%",
     "upstream_attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
     "upstream_duration_ms": "%RESPONSE_DURATION%",
+    # What the edge itself takes: the limits, the proof of who calls, the wait for the body and for a connection.
+    "before_upstream_us": "%COMMON_DURATION(DS_RX_BEG:US_TX_BEG:us)%",
     "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
     "tls_version": "%DOWNSTREAM_TLS_VERSION%",
 }
