@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_edge import Edge
 
-from .edge_load import HTTP2, KEPT, NEW, RATE, Kubectl, Load, assert_no_failure, restart
+from .edge_load import AUTHORITY, HTTP2, KEPT, NEW, RATE, URL, Kubectl, Load, assert_no_failure, restart
 
 pytestmark = pytest.mark.cluster
 
@@ -100,3 +103,23 @@ def test_a_rolling_restart_of_envoy_fails_no_request(
     with load.running():
         restart(kubectl_in("ingress"), "envoy")
     assert_no_failure(load, "rolling restart of Envoy", RATE * 5)
+
+
+@pytest.mark.parametrize(("namespace", "app"), [("controller", "controller"), ("ingress", "envoy")])
+def test_an_execution_in_flight_ends_before_its_pod_does(
+    namespace: str, app: str, kubectl_in: Callable[[str], Kubectl]
+) -> None:
+    """Long enough to be there when each has waited its 5 s and closes what is idle."""
+    edge = Edge(URL, ca_file=AUTHORITY)
+    script = "await new Promise(done => setTimeout(done, 20000)); return params.n;"
+    session = edge.initialize("nodejs", script, {})["request_id"]
+    with ThreadPoolExecutor(2) as callers:
+        # Sent once each: whoever sends again hides what was lost.
+        path = f"/api/v1/execute/{session}"
+        answers = [callers.submit(edge.call, "POST", path, {"params": {"n": n}}) for n in range(2)]
+        time.sleep(1)
+        restart(kubectl_in(namespace), app)
+        assert [(answer.result().status, answer.result().json()["result"]) for answer in answers] == [
+            (200, 0),
+            (200, 1),
+        ]
