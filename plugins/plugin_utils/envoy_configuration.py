@@ -334,7 +334,9 @@ def _upstream(upstream: Any, where: str) -> dict[str, Any]:
                     "max_connections": number("max_connections", 1024, 1, _UINT32, "connections"),
                     "max_pending_requests": number("max_pending_requests", 1024, 1, _UINT32, "requests"),
                     "max_requests": number("max_requests", 1024, 1, _UINT32, "requests"),
-                    "retry_budget": {"budget_percent": {"value": 20}, "min_retry_concurrency": 3},
+                    # Only what no upstream has seen is tried again (retry_on): a retry costs a connection, no work. The
+                    # floor is for a pod that goes: its share of a second's requests fails to connect, all at once.
+                    "retry_budget": {"budget_percent": {"value": 50}, "min_retry_concurrency": 50},
                     "track_remaining": True,
                 }
             ]
@@ -916,7 +918,8 @@ def configure(
                     },
                 }
             ],
-            "host_selection_retry_max_attempts": 3,
+            # With two pods, each draw may be the one that has just failed.
+            "host_selection_retry_max_attempts": 12,
         },
     }
     if added:

@@ -9,8 +9,10 @@ import ssl
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import yaml
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils import envoy_configuration as envoy
 
 from .conftest import Edge, certificate, free_port, serving, stopping
@@ -399,3 +401,23 @@ def test_connections_beyond_the_limit_are_refused_and_the_probe_is_not(edge, ups
         for connection in held:
             connection.close()
     edge.wait_until(lambda: edge.get("/api/v1/x").status == 200, "room again")
+
+
+def test_all_that_finds_a_pod_gone_is_sent_to_another(envoy_binary, tmp_path):
+    """A pod that goes refuses its share of a second's requests, all at once: none of them may be an error."""
+    with serving() as behind, stopping(Edge(envoy_binary, tmp_path)) as edge:
+        made = configuration(behind)
+        clusters = yaml.safe_load(made.files["clusters.yaml"])
+        (controller,) = (cluster for cluster in clusters["resources"] if cluster["name"] == "controller")
+        del controller["health_checks"], controller["outlier_detection"]
+        (local,) = controller["load_assignment"]["endpoints"]
+        # The loopback network is one: nothing listens at its second address.
+        gone = {"socket_address": {"address": "127.0.0.2", "port_value": behind.port}}
+        local["lb_endpoints"].append({"endpoint": {"address": gone}})
+        edge.start(made._replace(files={**made.files, "clusters.yaml": yaml.safe_dump(clusters)}))
+        edge.wait_until(lambda: edge.get("/api/v1/x").status == 200, "the upstream is found")
+        with ThreadPoolExecutor(40) as pool:
+            statuses = [answer.status for answer in pool.map(lambda _: edge.get("/api/v1/x"), range(200))]
+        assert statuses == [200] * 200
+        attempts = [line["upstream_attempts"] for line in edge.access_log()]
+        assert attempts.count(2) > 20
