@@ -123,7 +123,7 @@ def postgresql_volumes(cluster: Cluster, options: Object) -> Found:
             "data. WAL that cannot be archived fills it too, and the check postgresql: backup says whether that is so",
             reason="full",
         )
-    return Passed(", ".join(f"{pod} {percent} % full" for pod, (percent, _) in used.items()))
+    return Passed(", ".join(f"{pod} {percent} % full" for pod, (percent, free) in used.items()))
 
 
 def roles_problem(members: list[Object], led_to: list[str], options: Object) -> str:
