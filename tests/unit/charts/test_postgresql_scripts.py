@@ -161,9 +161,40 @@ def test_an_archive_that_does_not_answer_is_no_empty_one(archive) -> None:
     assert archive(fails="get") == ("", "the archive cannot be asked")
 
 
+@pytest.mark.parametrize(
+    ("moment", "options"),
+    [
+        ("", []),
+        ("2026-11-24 10:30:00+00", ["--type=time", "--target=2026-11-24 10:30:00+00", "--target-action=promote"]),
+    ],
+)
+def test_a_copy_is_restored_once_and_served_without_an_archive(tmp_path, moment, options) -> None:
+    said = tmp_path / "said"
+    for name in ("pgbackrest", "postgres"):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f'#!/bin/sh\nprintf "%s\\n" {name} "$@" >> {said}\n')
+        program.chmod(0o755)
+    copy = tmp_path / "bin" / "restored"
+    copy.write_text(
+        (SCRIPTS / "restored").read_text(encoding="utf-8").replace("/var/lib/postgresql/data", str(tmp_path))
+    )
+    environment = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "PGBACKREST_STANZA": "lambda"}
+    for _ in range(2):  # its container ends and starts again
+        subprocess.run(["sh", copy, "20261124-132144F", moment], env=environment, check=True)
+    lines = said.read_text().splitlines()
+    assert lines[: len(options) + 5] == [
+        *("pgbackrest", "--stanza=lambda", "--delta", "--set=20261124-132144F", *options, "restore"),
+    ]
+    assert (lines.count("pgbackrest"), lines.count("postgres"), lines.count("archive_mode=off")) == (1, 2, 2)
+
+
 def test_the_scripts_are_clean() -> None:
     shellcheck = subprocess.run(
-        ["shellcheck", "--shell=sh", str(SCRIPTS / "steward")], capture_output=True, text=True, check=False
+        ["shellcheck", "--shell=sh", str(SCRIPTS / "steward"), str(SCRIPTS / "restored")],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert shellcheck.returncode == 0, shellcheck.stdout
     for name in ("member", "repository"):
