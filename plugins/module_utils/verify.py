@@ -168,6 +168,7 @@ def checks_of(params: Object) -> list[Check]:
         ),
     ]
     in_the_cluster: list[tuple[str, Callable[[], Any]]] = [
+        ("cluster: clocks", platform.clocks),
         ("workloads: rolled out", platform.rollouts),
         ("workloads: zones", platform.zones),
         ("workloads: disruption budgets", platform.disruption_budgets),

@@ -7,6 +7,7 @@ refused are only offered (server-side dry run), and the network is tried from po
 
 from __future__ import annotations
 
+import datetime
 import secrets
 import time
 from collections.abc import Callable
@@ -36,6 +37,9 @@ Object = dict[str, Any]
 ZONE_LABEL = "topology.kubernetes.io/zone"
 LEVELS = ("privileged", "baseline", "restricted")
 """Of the Pod Security Standards, the strictest last."""
+
+CLOCK_SECONDS = 5.0
+"""How far a node's clock may be from the API server's. A kubelet that is slow to write is late by less."""
 
 PROBE_SECONDS = 3
 """How long a connection is given that may be dropped without an answer."""
@@ -78,6 +82,32 @@ class Platform:
         version = self.cluster.version()
         self.cluster.list("v1", "Namespace")
         return Passed(f"Kubernetes {version['gitVersion']} at {self.cluster.host}")
+
+    def clocks(self) -> Found:
+        """The nodes' clocks agree with the API server's. A lease that was written late is looked at again."""
+        ends = self.clock() + self.wait_seconds
+        while True:
+            offsets = clock_offsets(self.cluster.list("coordination.k8s.io/v1", "Lease", "kube-node-lease"))
+            wrong = {name: offset for name, offset in offsets.items() if abs(offset) > CLOCK_SECONDS}
+            if not wrong or self.clock() > ends:
+                break
+            self.sleep(5)
+        if wrong:
+            raise PlatformError(
+                "the clock of a node is wrong",
+                where=", ".join(f"Node {name}" for name in wrong),
+                found="; ".join(f"{name} is {_ahead_or_behind(offset)}" for name, offset in wrong.items()),
+                expected=f"every node within {CLOCK_SECONDS:g} s of the API server: else certificates and tokens are "
+                "not yet or no longer valid for it, and a restore to a time ends at another one",
+                fix="mend the node's time service (chronyc tracking and timedatectl show its state)",
+                reason="clock",
+            )
+        if not offsets:
+            return Doubtful(
+                "unknown", "No node's lease says when it was written, so the nodes' clocks were not compared."
+            )
+        furthest = max(offsets, key=lambda name: abs(offsets[name]))
+        return Passed(f"{len(offsets)} nodes, the furthest is {furthest}, {_ahead_or_behind(offsets[furthest])}")
 
     # --- workloads ---------------------------------------------------------------------------------------------------
 
@@ -479,6 +509,31 @@ class Platform:
             if isinstance(answer, PlatformError):
                 raise answer
         return dict(zip(namespaces, answers, strict=True))
+
+
+def clock_offsets(leases: list[Object]) -> dict[str, float]:
+    """Seconds by which each node's clock is ahead of the API server's, by name.
+
+    The kubelet writes its own time into its lease every 10 s, and the API server notes in the same object when it was
+    written, without fractions: a difference of less than a second is none.
+    https://kubernetes.io/docs/concepts/architecture/leases/
+    """
+    offsets = {}
+    for lease in leases:
+        renewed = (lease.get("spec") or {}).get("renewTime")
+        written = [entry["time"] for entry in lease["metadata"].get("managedFields") or [] if entry.get("time")]
+        if renewed and written:
+            offset = (_moment(renewed) - _moment(max(written))).total_seconds()
+            offsets[lease["metadata"]["name"]] = offset if offset < 0 else max(0.0, offset - 1)
+    return offsets
+
+
+def _moment(text: str) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def _ahead_or_behind(offset: float) -> str:
+    return f"{abs(offset):.1f} s {'ahead' if offset > 0 else 'behind'}"
 
 
 def probe_pod(namespace: str) -> Object:

@@ -14,9 +14,9 @@ description:
   - Of the edge it checks the certificate, the versions of TLS, the redirect, who may call, an unknown path and
     language, that nothing internal can be reached, and a script in each language that computes from random input and
     fails when asked to.
-  - Of the cluster it checks that the workloads have rolled out, over zones, with disruption budgets and working
-    autoscalers; who is master of Redis; that forbidden pods are refused (by dry runs); and that only the edge is
-    exposed.
+  - Of the cluster it checks that the nodes' clocks agree; that the workloads have rolled out, over zones, with
+    disruption budgets and working autoscalers; who is master of Redis; that forbidden pods are refused (by dry runs);
+    and that only the edge is exposed.
   - Whether the cluster's network enforces NetworkPolicies is tried from a running pod, inside the cluster. Where it
     does not, that is a warning, as no change of the platform can mend it.
   - A failed check says where it looked, what it found, what it expected and what to do. A check that has nothing to

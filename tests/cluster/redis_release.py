@@ -6,24 +6,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
-import os
 import secrets
-import shutil
-import subprocess
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import redis
 import yaml
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.cluster import Cluster, concurrently
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.pod_exec import Ran, run_in_pod
 
-ROOT = Path(__file__).resolve().parents[2]
+from .checkout import ROOT, helm_upgrade, image
+
 ROLE = ROOT / "roles" / "data_services"
-CHART = ROLE / "files" / "charts" / "redis"
 DRILL = "~drill:* +@connection -@dangerous +get +set +unlink +wait"
 
 SMALL = {
@@ -44,12 +39,6 @@ def merged(base: dict, over: dict) -> dict:
         both = isinstance(value, dict) and isinstance(result.get(key), dict)
         result[key] = merged(result[key], value) if both else value
     return result
-
-
-def image(name: str) -> str:
-    """The reference of one of the images that were built for the local cluster."""
-    built = json.loads((ROOT / ".local" / "images.json").read_text(encoding="utf-8"))[name]
-    return "{repository}:{tag}".format(**built)
 
 
 class Release:
@@ -87,17 +76,7 @@ class Release:
     def upgrade(self, values: dict) -> None:
         """helm upgrade --install with these values alone."""
         self.values = values
-        helm = shutil.which("helm") or str(ROOT / ".local" / "bin" / "helm")
-        command = [helm, "upgrade", "--install", "redis", str(CHART), "--namespace", self.namespace, "--values", "-"]
-        done = subprocess.run(
-            command,
-            input=yaml.safe_dump(values),
-            env={**os.environ, "KUBECONFIG": self.kubeconfig},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+        helm_upgrade("redis", self.namespace, self.kubeconfig, values)
 
     def _users(self) -> None:
         """The Secret redis-users as roles/data_services makes it, and a user for the tests' writes."""

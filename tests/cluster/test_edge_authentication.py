@@ -1,6 +1,6 @@
 """The edge asks for an API key, then for a token, then speaks HTTP/3: the role sets each up, and it back at the end.
 
-EDGE_URL and EDGE_CA_FILE name the edge, EDGE_INVENTORY the inventory, or they are the local one's. The platform must be
+EDGE_URL and EDGE_CA_FILE name the edge, INVENTORY the inventory, or they are the local one's. The platform must be
 disposable: while this runs, nobody else is served without a proof. HTTP/3 needs a way for UDP to a node of the cluster.
 """
 
@@ -11,10 +11,8 @@ import json
 import os
 import secrets
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,43 +23,29 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from . import http3
-from .edge_load import AUTHORITY, ROOT, URL
+from .checkout import playbook
+from .edge_load import AUTHORITY, URL
 
 pytestmark = pytest.mark.cluster
 
-INVENTORY = os.environ.get("EDGE_INVENTORY", "inventories/local")
 ISSUER, AUDIENCE = "https://issuer.test", "lambda"
 
 
-def deploy(variables: dict[str, Any], folder: Path) -> None:
+def deploy(variables: dict[str, Any]) -> None:
     """The role ingress with these variables over those of the inventory."""
-    given = folder / "variables.json"
-    given.write_text(json.dumps(variables))
-    command = [Path(sys.executable).with_name("ansible-playbook"), "-i", INVENTORY, "site.yml", "--tags", "ingress"]
-    # The inventory names the cluster; an environment of the tests must not lead elsewhere.
-    environment = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
-    done = subprocess.run(
-        [*command, "-e", f"@{given}"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, said = playbook("site.yml", "--tags", "ingress", **variables)
+    assert code == 0, said
 
 
 @pytest.fixture(scope="module")
-def deployed(tmp_path_factory: pytest.TempPathFactory, kubeconfig: str) -> Iterator[Callable[[dict[str, Any]], None]]:
+def deployed(kubeconfig: str) -> Iterator[Callable[[dict[str, Any]], None]]:
     """``deployed(variables)``; at the end the inventory's own state again."""
-    folder = tmp_path_factory.mktemp("ingress")
     before = nobody("GET", "/api/v1/sessions/x").status
-    yield lambda variables: deploy(variables, folder)
+    yield deploy
     # The role keeps the keys of clients that there are no more; an inventory that has clients gets its own anew.
     command = ["kubectl", "--kubeconfig", kubeconfig, "-n", "ingress", "delete", "secret", "ingress-api-keys"]
     subprocess.run([*command, "--ignore-not-found"], check=True, capture_output=True, timeout=60)
-    deploy({}, folder)
+    deploy({})
     wait_until_all(lambda: nobody("GET", "/api/v1/sessions/x").status == before)
 
 

@@ -6,14 +6,13 @@ place is a drill (playbooks/drill-restore.yml).
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from datetime import UTC, datetime
 
 import pytest
 
-from .redis_release import ROOT
+from .checkout import playbook
 
 pytestmark = pytest.mark.cluster
 
@@ -34,18 +33,7 @@ def _at_the_platform(kubeconfig: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def restore(**values: object) -> tuple[int, str]:
-    """The playbook as a person runs it: its exit code, and what it printed, its white space made single spaces."""
-    extra = [word for name, value in values.items() for word in ("--extra-vars", f"{name}='{value}'")]
-    done = subprocess.run(
-        ["ansible-playbook", "--inventory", "inventories/local", "playbooks/restore.yml", *extra],
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    return done.returncode, " ".join((done.stdout + done.stderr).split())
+    return playbook("playbooks/restore.yml", **values)
 
 
 def psql(query: str) -> str:

@@ -7,21 +7,16 @@ all the time, and logs in anew with what is mounted at that moment. INVENTORY is
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import textwrap
 import time
 import uuid
-from pathlib import Path
 
 import pytest
 
-from .redis_release import image
+from .checkout import image, playbook
 
 pytestmark = pytest.mark.cluster
 
-ROOT = Path(__file__).resolve().parents[2]
-INVENTORY = os.environ.get("INVENTORY", "inventories/local")
 HELD = 4
 # The kubelet mounts a changed Secret within a minute and a half.
 MOUNTED_SECONDS = 180
@@ -82,17 +77,7 @@ while True:
 
 
 def rotate(clients: str) -> tuple[int, str]:
-    """The playbook's exit code, and what it said in one line: Ansible breaks its lines anywhere."""
-    command = [
-        "ansible-playbook",
-        "-i",
-        INVENTORY,
-        "playbooks/rotate-postgresql.yml",
-        "-e",
-        f"rotate_clients={clients}",
-    ]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
-    return ran.returncode, " ".join((ran.stdout + ran.stderr).split())
+    return playbook("playbooks/rotate-postgresql.yml", rotate_clients=clients)
 
 
 @pytest.fixture

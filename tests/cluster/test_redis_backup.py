@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-import os
-import subprocess
 import time
 
 import pytest
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.rollout import Rollout
 
-from .redis_release import ROOT, Release
+from .checkout import playbook
+from .redis_release import Release
 
 pytestmark = pytest.mark.cluster
 
@@ -43,23 +42,14 @@ def job(release: Release, name: str, seconds: float = 180) -> tuple[bool, str]:
     raise AssertionError(f"the Job {name} did not end in {seconds:g} s")
 
 
-def restore(release: Release, copy: str, kubeconfig: str) -> subprocess.CompletedProcess[str]:
+def restore(release: Release, copy: str, kubeconfig: str) -> tuple[int, str]:
     """playbooks/restore-redis.yml, as a person runs it."""
-    values = {
-        "data_services_namespace": release.namespace,
-        "redis_restore_confirm": "yes",
-        "redis_restore_copy": copy,
-        "platform_kubeconfig": kubeconfig,
-    }
-    extra = [word for name, value in values.items() for word in ("--extra-vars", f"{name}={value}")]
-    return subprocess.run(
-        ["ansible-playbook", "--inventory", "inventories/local", "playbooks/restore-redis.yml", *extra],
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
+    return playbook(
+        "playbooks/restore-redis.yml",
+        data_services_namespace=release.namespace,
+        redis_restore_confirm="yes",
+        redis_restore_copy=copy,
+        platform_kubeconfig=kubeconfig,
     )
 
 
@@ -78,16 +68,16 @@ def test_what_was_copied_comes_back_and_nothing_else(release: Release, kubeconfi
     assert "2002 keys" in log
     name = log.split(":")[0].split()[-1]
 
-    refused = restore(release, "redis-19700101T000000Z.rdb", kubeconfig)
-    assert refused.returncode != 0
-    assert f"there is no copy redis-19700101T000000Z.rdb; there are: {name}" in refused.stdout
+    code, said = restore(release, "redis-19700101T000000Z.rdb", kubeconfig)
+    assert code != 0
+    assert f"there is no copy redis-19700101T000000Z.rdb; there are: {name}" in said
     assert client.dbsize() == 2002, "a restore that is refused changes nothing"
 
     # The disaster, and what was written after it.
     client.flushall()
     client.set("drill:later", "1")
-    restored = restore(release, "latest", kubeconfig)
-    assert restored.returncode == 0, restored.stdout
+    code, said = restore(release, "latest", kubeconfig)
+    assert code == 0, said
     release.wait_until_whole()
 
     client = release.client("admin")

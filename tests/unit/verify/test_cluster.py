@@ -153,6 +153,45 @@ def platform(*objects, **options):
     )
 
 
+# --- clocks ----------------------------------------------------------------------------------------------------------
+
+
+def lease(name="a", renewed="2026-11-24T10:00:00.700000Z", *written):
+    fields = [{"manager": "kubelet", "operation": "Update", "time": time} for time in written]
+    return {
+        "kind": "Lease",
+        "metadata": {"name": name, "managedFields": fields},
+        "spec": {"renewTime": renewed},
+    }
+
+
+def test_clocks_that_agree_pass_and_the_furthest_is_named():
+    leases = [lease("a", "2026-11-24T10:00:00.700000Z", "2026-11-24T10:00:00Z")]
+    leases.append(lease("b", "2026-11-24T09:59:58.500000Z", "2026-11-24T08:00:00Z", "2026-11-24T10:00:00Z"))
+    assert platform(*leases).clocks() == Passed("2 nodes, the furthest is b, 1.5 s behind")
+
+
+@pytest.mark.parametrize(
+    ("renewed", "said"),
+    [("2026-11-24T09:00:00.000000Z", "a is 3600.0 s behind"), ("2026-11-24T10:01:31.000000Z", "a is 90.0 s ahead")],
+)
+def test_a_clock_that_stays_wrong_fails(renewed, said):
+    with pytest.raises(PlatformError, match=said):
+        platform(lease("a", renewed, "2026-11-24T10:00:00Z")).clocks()
+
+
+def test_a_lease_that_was_written_late_is_looked_at_again():
+    late = lease("a", "2026-11-24T09:59:50.000000Z", "2026-11-24T10:00:00Z")
+    next_one = lease("a", "2026-11-24T10:00:10.000000Z", "2026-11-24T10:00:10Z")
+    subject = platform(late)
+    subject.sleep = lambda _seconds: subject.cluster.objects.__setitem__(0, next_one)
+    assert isinstance(subject.clocks(), Passed)
+
+
+def test_leases_that_do_not_say_when_they_were_written_are_a_warning():
+    assert isinstance(platform(lease("a", "2026-11-24T09:59:50.000000Z")).clocks(), Doubtful)
+
+
 # --- workloads -------------------------------------------------------------------------------------------------------
 
 

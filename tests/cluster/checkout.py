@@ -1,0 +1,59 @@
+"""What the tests use of the checkout that they are in: its images, its charts and its playbooks, run as a person does.
+
+INVENTORY is the inventory of the platform, if not the local one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+CHARTS = ROOT / "roles" / "data_services" / "files" / "charts"
+INVENTORY = os.environ.get("INVENTORY", "inventories/local")
+
+
+def image(name: str) -> str:
+    """The reference of one of the images that were built for the local cluster."""
+    built = json.loads((ROOT / ".local" / "images.json").read_text(encoding="utf-8"))[name]
+    return "{repository}:{tag}".format(**built)
+
+
+def run(
+    *command: str | Path, given: str | None = None, check: bool = True, seconds: float = 400
+) -> subprocess.CompletedProcess[str]:
+    """A program, which must succeed unless ``check`` is False."""
+    done = subprocess.run(command, cwd=ROOT, input=given, capture_output=True, text=True, timeout=seconds, check=False)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def playbook(path: str, *options: str | Path, **variables: Any) -> tuple[int, str]:
+    """The playbook's exit code, and what it said in one line: Ansible breaks its lines anywhere."""
+    command = [Path(sys.executable).with_name("ansible-playbook"), "--inventory", INVENTORY, path, *options]
+    # The inventory names the cluster; an environment of the tests must not lead elsewhere.
+    environment = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
+    done = subprocess.run(
+        [*command, "--extra-vars", json.dumps(variables)],
+        cwd=ROOT,
+        env={**environment, "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+def helm_upgrade(chart: str, namespace: str, kubeconfig: str, values: dict[str, Any]) -> None:
+    """``helm upgrade --install`` of one of the role's charts with these values alone."""
+    helm = shutil.which("helm") or str(ROOT / ".local" / "bin" / "helm")
+    command = [helm, "upgrade", "--install", chart, str(CHARTS / chart), "--namespace", namespace, "--values", "-"]
+    run(*command, "--kubeconfig", kubeconfig, given=yaml.safe_dump(values))

@@ -1,0 +1,63 @@
+"""A PostgreSQL of the test's own: the chart in a namespace that is made for it, small, with the role's secrets."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+from .checkout import helm_upgrade, image, playbook, run
+
+REQUESTS = {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "512Mi"}}
+PARAMETERS = {"max_connections": 20, "shared_buffers": "64MB", "max_wal_size": "96MB", "min_wal_size": "32MB"}
+
+
+class Release:
+    """The chart postgresql in a namespace of its own, without a repository for backups."""
+
+    def __init__(self, kubeconfig: str, namespace: str) -> None:
+        self.kubeconfig = kubeconfig
+        self.namespace = namespace
+
+    def make(self, replicas: int, persistence: dict[str, Any], postgresql: dict[str, Any] | None = None) -> None:
+        """Secrets and release; returns when every member is ready. ``postgresql`` goes over the chart's values."""
+        code, said = playbook(
+            "site.yml",
+            *("--tags", "data_services_secret"),
+            data_services_namespace=self.namespace,
+            data_services_postgresql_clients={},
+            data_services_redis_clients={},
+        )
+        assert code == 0, said
+        server = {
+            "image": image("postgresql"),
+            "replicas": replicas,
+            "resources": REQUESTS,
+            "settings": {"postgresql": {"parameters": PARAMETERS}},
+            "persistence": {"data": persistence},
+        }
+        values = {
+            "postgresql": {**server, **(postgresql or {})},
+            "pgbouncer": {"image": image("postgresql"), "replicas": 1, "resources": REQUESTS},
+            "repository": {"enabled": False},
+        }
+        helm_upgrade("postgresql", self.namespace, self.kubeconfig, values)
+        self.kubectl("rollout", "status", "statefulset/postgresql", "--timeout=300s")
+
+    def kubectl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """kubectl in the namespace."""
+        return run("kubectl", "--kubeconfig", self.kubeconfig, "--namespace", self.namespace, *arguments, check=check)
+
+    def primary(self) -> str:
+        """The pod that is primary, "" while there is none."""
+        labels = "app.kubernetes.io/name=postgresql,role=primary"
+        names = self.kubectl("get", "pods", "-l", labels, "-o", "name").stdout.split()
+        return names[0].removeprefix("pod/") if names else ""
+
+    def inside(self, pod: str, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """A command beside PostgreSQL in its container."""
+        return self.kubectl("exec", pod, "-c", "postgresql", "--", *command, check=check)
+
+    def query(self, text: str, pod: str = "") -> subprocess.CompletedProcess[str]:
+        """A query in the pod of the primary, or another one, as the superuser. It may fail."""
+        psql = ("psql", "-h", "/var/run/postgresql", "-U", "postgres", "-d", "postgres", "-X", "-q", "-t", "-A")
+        return self.inside(pod or self.primary() or "postgresql-0", *psql, "-c", text, check=False)
