@@ -25,6 +25,7 @@ author:
   - Lambda Microservice Platform team (@lambda-microservice-platform)
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - lambda_microservice.platform.redis
 options:
   edge:
     description: The edge, as callers see it.
@@ -92,22 +93,6 @@ options:
     suboptions:
       namespace: {description: The namespace., type: str, required: true}
       app: {description: The pods' app.kubernetes.io/name., type: str, required: true}
-  redis:
-    description: Redis and its Sentinels. Without it they are not checked.
-    type: dict
-    suboptions:
-      namespace: {description: The namespace., type: str, required: true}
-      credentials:
-        description: A Secret there with username and password of a client of Redis and Sentinel.
-        type: str
-        default: redis-controller
-      servers: {description: The servers' app.kubernetes.io/name., type: str, default: redis}
-      server_count: {description: How many there are., type: int, default: 3}
-      port: {description: Their port., type: int, default: 6379}
-      sentinels: {description: The Sentinels' app.kubernetes.io/name., type: str, default: redis-sentinel}
-      sentinel_count: {description: How many there are., type: int, default: 3}
-      sentinel_port: {description: Their port., type: int, default: 26379}
-      quorum: {description: 'How many must agree, for the report.', type: int, default: 2}
   postgresql:
     description: PostgreSQL under Patroni, and its backups. Without it they are not checked.
     type: dict

@@ -1,0 +1,183 @@
+"""The clock of one member is wrong: nobody fails over for it, nothing is lost, and it follows again once it is mended.
+
+PostgreSQL of its own, in a namespace of its own, in the platform's image with Debian's libfaketime: kind's nodes share
+one clock, so what is turned is the clock that a member's processes see. Only that of the time of day: one that counts
+seconds does not jump either when a time service sets a node right.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_cluster import Platform
+
+from .checkout import image, run
+from .postgresql_release import Release
+
+pytestmark = pytest.mark.cluster
+
+DOCKERFILE = """
+ARG BASE
+FROM ${BASE}
+USER 0
+RUN apt-get update && apt-get install -y --no-install-recommends libfaketime \\
+    && ln -s /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib/
+USER 999:999
+"""
+TURNED = {
+    "LD_PRELOAD": "/usr/lib/libfaketimeMT.so.1",
+    "FAKETIME_TIMESTAMP_FILE": "/tmp/clock",
+    "FAKETIME_CACHE_DURATION": "1",
+    "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+}
+# Of the chart: longer than that without the leader's sign of life, and another member takes over.
+TTL_SECONDS = 20
+
+
+def turnable_image() -> str:
+    base = image("postgresql")
+    reference = f"{base}-clock"
+    run("docker", "build", "--build-arg", f"BASE={base}", "--tag", reference, "-", given=DOCKERFILE, seconds=600)
+    run("docker", "push", "--quiet", reference)
+    return reference
+
+
+@pytest.fixture(scope="module")
+def release(kubeconfig: str, own_namespace: str) -> Release:
+    made = Release(kubeconfig, own_namespace)
+    made.make(3, {"size": "1Gi"}, {"image": turnable_image(), "env": TURNED})
+    assert made.query("CREATE TABLE written (n int PRIMARY KEY)").returncode == 0
+    return made
+
+
+@pytest.fixture
+def turn(release: Release) -> Iterator[Callable[[str, str], None]]:
+    """turn(POD, "+1h") turns a member's clock; at the end every clock is right and every member follows."""
+    turned = []
+
+    def turn_clock(pod: str, by: str) -> None:
+        turned.append(pod)
+        before = int(release.inside(pod, "date", "+%s").stdout)
+        release.inside(pod, "sh", "-c", f"echo {by} > /tmp/clock")
+        time.sleep(2)
+        assert abs(int(release.inside(pod, "date", "+%s").stdout) - before) > 1800
+
+    yield turn_clock
+    for pod in turned:
+        release.inside(pod, "rm", "-f", "/tmp/clock")
+    whole(release)
+
+
+class Writer:
+    """Commits one row after the other and remembers what was acknowledged."""
+
+    def __init__(self, release: Release) -> None:
+        self.release = release
+        self.acknowledged: list[int] = []
+        self._stop = threading.Event()
+
+    def __enter__(self) -> Writer:
+        self._thread = threading.Thread(target=self._write)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _write(self) -> None:
+        number = int(self.release.query("SELECT coalesce(max(n), 0) FROM written").stdout)
+        while not self._stop.is_set():
+            number += 1
+            if self.release.query(f"INSERT INTO written VALUES ({number})").returncode == 0:  # noqa: S608 (a number)
+                self.acknowledged.append(number)
+
+    def lost(self) -> set[int]:
+        kept = self.release.query("SELECT n FROM written").stdout.split()
+        return set(self.acknowledged) - {int(number) for number in kept}
+
+
+def standbys(release: Release) -> dict[str, str]:
+    """Those that stream from the primary: pod -> sync or async."""
+    rows = release.query("SELECT application_name, sync_state FROM pg_stat_replication WHERE state = 'streaming'")
+    return dict(line.split("|") for line in rows.stdout.split())
+
+
+def whole(release: Release) -> None:
+    ends = time.monotonic() + 180
+    while len(standbys(release)) != 2 or "sync" not in standbys(release).values():
+        assert time.monotonic() < ends, standbys(release)
+        time.sleep(2)
+
+
+def kill(release: Release, pod: str) -> None:
+    release.kubectl("delete", "pod", pod, "--grace-period=0", "--force")
+    ends = time.monotonic() + 90
+    while release.primary() in ("", pod) or release.query("SELECT 1").returncode != 0:
+        assert time.monotonic() < ends, "no other primary"
+        time.sleep(1)
+
+
+@pytest.mark.parametrize("by", ["+1h", "-1h"])
+def test_a_primary_with_a_wrong_clock_stays_and_one_with_a_right_clock_takes_over(
+    release: Release, turn: Callable[[str, str], None], by: str
+) -> None:
+    whole(release)
+    first = release.primary()
+    with Writer(release) as writer:
+        turn(first, by)
+        time.sleep(TTL_SECONDS + 10)
+        assert release.primary() == first
+        kill(release, first)
+        time.sleep(5)
+    whole(release)
+    assert release.primary() != first
+    assert len(writer.acknowledged) > 20
+    assert not writer.lost()
+
+
+def test_a_standby_with_a_wrong_clock_takes_over_and_loses_nothing(
+    release: Release, turn: Callable[[str, str], None]
+) -> None:
+    whole(release)
+    first = release.primary()
+    (synchronous,) = [pod for pod, state in standbys(release).items() if state == "sync"]
+    with Writer(release) as writer:
+        turn(synchronous, "-1h")
+        time.sleep(TTL_SECONDS + 10)
+        assert release.primary() == first
+        assert len(standbys(release)) == 2
+        kill(release, first)
+        time.sleep(5)
+    # The members' certificates are not valid yet for who lives an hour ago, and its log says so.
+    assert "not yet valid" in release.kubectl("logs", synchronous, "-c", "postgresql", "--tail=2000").stdout
+    release.inside(synchronous, "rm", "-f", "/tmp/clock")
+    whole(release)
+    assert writer.acknowledged
+    assert not writer.lost()
+
+
+def test_verify_names_the_node_whose_clock_is_wrong(cluster, own_namespace: str) -> None:
+    """As a kubelet with such a clock does: the lease has its time, and the API server's is noted beside it."""
+    platform = Platform(cluster, [], [], wait_seconds=0)
+    assert "nodes, the furthest is" in platform.clocks().detail
+    lease = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": own_namespace, "namespace": "kube-node-lease"},
+        "spec": {
+            "holderIdentity": own_namespace,
+            "leaseDurationSeconds": 40,
+            "renewTime": "2020-01-01T00:00:00.000000Z",
+        },
+    }
+    cluster.apply(lease, "test")
+    try:
+        with pytest.raises(PlatformError, match=f"{own_namespace} is [0-9]+.[0-9] s behind"):
+            platform.clocks()
+    finally:
+        cluster.delete(lease)
