@@ -31,7 +31,8 @@ func newPostgresql(uri string, o options) (store, error) {
 	connection.ConnectTimeout = 2 * time.Second
 	// A pooler gives every transaction another session, so no statement is prepared under a name.
 	connection.DefaultQueryExecMode = pgx.QueryExecModeExec
-	configuration.MaxConns = 32
+	// As many as a service has. Each one that is refused logs in again at once, and what logins take the store does not get.
+	configuration.MaxConns = 16
 	pool, err := pgxpool.NewWithConfig(context.Background(), configuration)
 	return &postgresqlStore{pool}, err
 }
