@@ -483,7 +483,10 @@ def _workloads(given: list[Object]) -> list[Workload]:
 
 def _summary(workload: Workload) -> Object:
     status = workload.status
-    return {**workload.ref, "state": status.state, "message": status.message, **status.counts()}
+    summary = {**workload.ref, "state": status.state, "message": status.message, **status.counts()}
+    if workload.ref["kind"] not in DEFAULT_API_VERSIONS:
+        summary["status"] = (workload.live or {}).get("status") or {}
+    return summary
 
 
 def _rank(trouble: Trouble | None) -> int:

@@ -116,6 +116,7 @@ workloads:
     updated: {description: Pods of the newest revision., type: int, returned: always}
     ready: {description: Pods that are ready., type: int, returned: always}
     available: {description: Pods that are available., type: int, returned: always}
+    status: {description: The object's own status., type: dict, returned: for other kinds than the four}
     pods:
       description:
         - One pod for each cause, with C(name), C(node), C(container), C(reason), C(message), C(last_state), C(restarts)

@@ -410,6 +410,15 @@ def test_an_incomplete_workload_is_named(workload, says):
     assert "workloads[0]" in error.value.where
 
 
+def test_the_status_of_a_custom_resource_is_in_the_result():
+    status = {"conditions": [{"type": "Ready", "status": "True"}], "notAfter": "2027-11-24T10:00:00Z"}
+    resource = {"kind": "Certificate", "metadata": {"name": "c", "uid": "c", "generation": 1}, "status": status}
+    entry = {"kind": "Certificate", "namespace": "ns", "api_version": "cert-manager.io/v1", "condition": "Ready"}
+    workloads = [{**entry, "name": "c"}, {**entry, "name": "later"}, {"kind": "Job", "name": "j", "namespace": "ns"}]
+    result = rollout(World(lambda elapsed: [resource]), workloads, wait=False)
+    assert [workload.get("status") for workload in result["workloads"]] == [status, {}, None]
+
+
 def test_a_custom_resources_conditions_are_told():
     resource = {
         "kind": "Prometheus",
