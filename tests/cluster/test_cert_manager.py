@@ -189,7 +189,12 @@ def test_postgresql(services: DataServices, cert_manager: None, tmp_path: Path) 
     # The role makes them again, as ever.
     services.kubectl("delete", "secret", "pgbouncer-tls")
     code, said = services.role("self_signed", tags="data_services_secret")
-    assert code == 0 and services.serials()["pgbouncer-tls"] not in second.values(), said
+    third = services.serials()
+    assert code == 0 and third["pgbouncer-tls"] not in second.values(), said
+    # Which cert-manager takes over as they are, until they have to be renewed.
+    code, said = services.role("cert_manager", tags="data_services_secret")
+    assert code == 0 and "changed=1 " in said, said
+    assert services.serials() == third
 
 
 def test_edge(services: DataServices, cert_manager: None, tmp_path: Path) -> None:
