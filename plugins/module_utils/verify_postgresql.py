@@ -10,6 +10,7 @@ info (https://pgbackrest.org/command.html#command-info) and of the view pg_stat_
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any
 
@@ -24,6 +25,7 @@ Object = dict[str, Any]
 # Both: a tenth of a large disk, which several volumes may share, is a lot of room.
 _FULL_PERCENT = 90
 _FULL_FREE_BYTES = 20 << 30
+_LONGEST_MESSAGE = 300
 
 _ARCHIVER = """SELECT json_build_object('failed', coalesce(last_failed_time > last_archived_time, failed_count > 0),
   'wal', last_failed_wal, 'archived', last_archived_wal) FROM pg_stat_archiver"""
@@ -152,7 +154,7 @@ def roles_problem(members: list[Object], led_to: list[str], options: Object) -> 
 def backup_state(stanzas: list[Object], archiver: Object, hours: float, now: float) -> tuple[str, str]:
     """What is wrong (empty where nothing is), and a summary."""
     if not stanzas or stanzas[0]["status"]["code"] != 0:
-        return (stanzas[0]["status"]["message"] if stanzas else "the repository knows no stanza"), ""
+        return (_of_stanza(stanzas[0]) if stanzas else "the repository knows no stanza"), ""
     newest = stanzas[0]["backup"][-1]
     archived = max((archive["max"] for archive in stanzas[0]["archive"] if archive["max"]), default="")
     age = (now - newest["timestamp"]["stop"]) / 3600
@@ -169,6 +171,13 @@ def backup_state(stanzas: list[Object], archiver: Object, hours: float, now: flo
         f"{len(stanzas[0]['backup'])} backups, the newest {newest['label']} of {age:.1f} hours ago; "
         f"WAL is archived up to {archiver['archived']}"
     )
+
+
+def _of_stanza(stanza: Object) -> str:
+    """Why it has no backup, in pgBackRest's words; the stanza's own word is "other" where it cannot be read."""
+    told = "; ".join(repo["status"]["message"] for repo in stanza.get("repo", []) if repo["status"]["code"] != 0)
+    # An object store's answer: of request, headers and body only its beginning and the error that it names.
+    return re.sub(r"(?s)\n\*\*\* .*?<Error>", " <Error>", told)[:_LONGEST_MESSAGE] or str(stanza["status"]["message"])
 
 
 def _pods(cluster: Cluster, options: Object) -> list[str]:

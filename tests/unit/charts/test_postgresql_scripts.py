@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -51,6 +52,31 @@ def info(code=0, backups=("000000020000000000000009",), archived=("0000000200000
 )
 def test_the_repository_makes_what_is_missing(stanzas, command) -> None:
     assert script("repository").missing(stanzas) == command
+
+
+def test_a_repository_that_cannot_be_read_is_said_and_no_reason_for_a_backup(monkeypatch, capsys) -> None:
+    """pgBackRest's info ends well even then, and lists no backup."""
+    (stanza,) = info(code=99, backups=(), archived=())
+    stanza["repo"] = [{"status": {"code": 99, "message": "[ProtocolError] NoSuchBucket"}}]
+    repository = script("repository")
+    called = []
+
+    def pgbackrest(_, *arguments, **options):
+        called.append(arguments)
+        return subprocess.CompletedProcess(arguments, 0, json.dumps([stanza]))
+
+    class Server:
+        returncode = 0
+        polls = iter([None, None, 0])
+
+        def poll(self):
+            return next(self.polls)
+
+    monkeypatch.setattr(repository, "pgbackrest", pgbackrest)
+    monkeypatch.setattr(repository.time, "sleep", lambda _: None)
+    repository.keep(Server(), "lambda")
+    assert called == [("info", "--output=json")] * 2
+    assert "the repository cannot be read: [ProtocolError] NoSuchBucket" in capsys.readouterr().out
 
 
 @pytest.fixture

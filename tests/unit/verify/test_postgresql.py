@@ -85,6 +85,27 @@ def stanza(**changes):
     return [{"status": {"code": 0, "message": "ok"}, "backup": [backup], "archive": archive}]
 
 
+def unreadable(message):
+    """What info says of a repository that it cannot read: it ends well, and the stanza's own message is a word."""
+    return [
+        {
+            "status": {"code": 99, "message": "other"},
+            "repo": [{"key": 1, "status": {"code": 99, "message": message}}],
+            "backup": [],
+            "archive": [],
+        }
+    ]
+
+
+NO_BUCKET = """[ProtocolError] HTTP request failed with 404 (Not Found):
+*** Path/Query ***:
+GET /backups/?delimiter=%2F&list-type=2&prefix=postgresql%2Fbackup%2F
+*** Request Headers ***:
+authorization: <redacted>
+*** Response Content ***:
+<?xml version="1.0" encoding="UTF-8"?>
+<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist.</Message>"""
+
 ARCHIVED = {"failed": False, "wal": None, "archived": "0000000100000000000000AA"}
 
 
@@ -99,6 +120,12 @@ def test_a_good_backup():
     [
         ([], ARCHIVED, "no stanza"),
         ([{"status": {"code": 2, "message": "no valid backups"}, "backup": []}], ARCHIVED, "no valid backups"),
+        (
+            unreadable(NO_BUCKET),
+            ARCHIVED,
+            "[ProtocolError] HTTP request failed with 404 (Not Found): <Error><Code>NoSuchBucket</Code>",
+        ),
+        (unreadable("[CryptoError] unable to verify"), ARCHIVED, "[CryptoError] unable to verify"),
         (stanza(error=True), ARCHIVED, "has errors"),
         (stanza(timestamp={"stop": NOW - 30 * 3600}), ARCHIVED, "30 hours old"),
         (stanza(archive={"stop": "000000000000000000000099"}), ARCHIVED, "the primary has changed since"),
