@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -225,3 +226,37 @@ def test_the_scripts_are_clean() -> None:
     assert shellcheck.returncode == 0, shellcheck.stdout
     for name in ("member", "repository"):
         compile((SCRIPTS / name).read_text(encoding="utf-8"), name, "exec")
+
+
+@pytest.fixture
+def restore_wal(tmp_path, monkeypatch):
+    """``restore_wal(code)``: runs `restore-wal` with an archive that ends so; its exit code, and whether it asked."""
+    asked = tmp_path / "asked"
+    program = tmp_path / "pgbackrest"
+    program.write_text(f"#!/bin/sh\n: > {asked}\nexit $CODE\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+    def run(code: int) -> tuple[int, bool]:
+        asked.unlink(missing_ok=True)
+        command = ["sh", str(SCRIPTS / "restore-wal"), "000000010000000000000001", "pg_wal/RECOVERYXLOG"]
+        done = subprocess.run(command, env={**os.environ, "CODE": str(code)}, check=False)
+        return done.returncode, asked.exists()
+
+    return run
+
+
+def test_a_standby_takes_the_archives_word(restore_wal) -> None:
+    assert restore_wal(0) == (0, True)
+    assert restore_wal(1) == (1, True)
+    assert restore_wal(0) == (0, True)
+
+
+def test_a_standby_does_not_wait_again_for_an_archive_that_did_not_answer(restore_wal, tmp_path) -> None:
+    """More than 125 would end the standby."""
+    assert restore_wal(124) == (1, True)
+    assert restore_wal(0) == (1, False)
+    long_ago = time.time() - 11
+    os.utime(tmp_path / "archive-away", (long_ago, long_ago))
+    assert restore_wal(0) == (0, True)

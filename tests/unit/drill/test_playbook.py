@@ -22,7 +22,11 @@ def tasks(*options: str) -> str:
     return done.stdout
 
 
-DESTROYS = ["Every volume of PostgreSQL is deleted, and its pods are killed", "PostgreSQL is stopped", "Its volumes are gone"]
+DESTROYS = [
+    "Every volume of PostgreSQL is deleted, and its pods are killed",
+    "PostgreSQL is stopped",
+    "Its volumes are gone",
+]
 
 
 @pytest.mark.parametrize("tag", ["redis", "edge", "controller", "runtimes", "nodes"])
