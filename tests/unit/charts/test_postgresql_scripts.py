@@ -260,3 +260,43 @@ def test_a_standby_does_not_wait_again_for_an_archive_that_did_not_answer(restor
     long_ago = time.time() - 11
     os.utime(tmp_path / "archive-away", (long_ago, long_ago))
     assert restore_wal(0) == (0, True)
+
+
+@pytest.fixture
+def heal(tmp_path, monkeypatch):
+    """``heal(state, *others)``: a look at a member of that state; what was asked of Patroni to be changed."""
+    member = script("member")
+    monkeypatch.setattr(member, "FAILED", tmp_path / "failed")
+
+    def look(state: str, *others: str) -> list[str]:
+        changed = []
+
+        def call(method, path, body=None):
+            if method == "POST":
+                changed.append(path)
+                return 200, "reinitialize started"
+            if path == "/patroni":
+                return 503, {"state": state}
+            return 200, {"members": [{"state": other} for other in (state, *others)]}
+
+        monkeypatch.setattr(member, "call", call)
+        member.heal()
+        return changed
+
+    return look
+
+
+def test_a_standby_that_does_not_start_is_copied_anew_at_the_third_look(heal) -> None:
+    looks = [heal("start failed", "running", "streaming") for _ in range(4)]
+    assert looks == [[], [], ["/reinitialize"], []]
+
+
+def test_a_standby_that_starts_in_between_is_left_alone(heal) -> None:
+    states = ["start failed", "start failed", "streaming", "start failed", "start failed"]
+    assert [heal(state, "running", "streaming") for state in states] == [[]] * 5
+
+
+@pytest.mark.parametrize("others", [("running",), ("streaming",), ("running", "start failed")])
+def test_a_standby_is_not_copied_anew_while_nobody_else_has_all_of_it(heal, others, capsys) -> None:
+    assert [heal("start failed", *others) for _ in range(4)] == [[]] * 4
+    assert "has no other that streams" in capsys.readouterr().out
