@@ -159,9 +159,7 @@ def test_a_primary_whose_clock_goes_back_is_followed_by_another_and_nothing_is_l
     assert not writer.lost()
 
 
-def test_a_standby_with_a_wrong_clock_takes_over_and_loses_nothing(
-    release: Release, turn: Callable[[str, str], None]
-) -> None:
+def test_a_standby_whose_clock_goes_back_costs_no_commit(release: Release, turn: Callable[[str, str], None]) -> None:
     whole(release)
     first = release.primary()
     (synchronous,) = [pod for pod, state in standbys(release).items() if state == "sync"]
@@ -170,13 +168,7 @@ def test_a_standby_with_a_wrong_clock_takes_over_and_loses_nothing(
         time.sleep(TTL_SECONDS + 10)
         assert release.primary() == first
         assert len(standbys(release)) == 2
-        kill(release, first)
-        time.sleep(5)
-    # The members' certificates are not valid yet for who lives an hour ago, and its log says so.
-    assert "not yet valid" in release.kubectl("logs", synchronous, "-c", "postgresql", "--tail=2000").stdout
-    release.inside(synchronous, "rm", "-f", "/tmp/clock")
-    whole(release)
-    assert writer.acknowledged
+    assert len(writer.acknowledged) > 20
     assert not writer.lost()
 
 
