@@ -109,7 +109,7 @@ class PodFailure(Failure):
 
 class KillPod(PodFailure):
     """The pod is deleted without a grace period: nothing in it is given time to hand over (kubelet ends its processes
-    with SIGTERM and, 2 s later, SIGKILL; preStop hooks are not run).
+    with SIGTERM and, 2 s later, SIGKILL; a preStop hook is cut off).
     """
 
     def strike(self) -> None:

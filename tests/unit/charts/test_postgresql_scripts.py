@@ -300,3 +300,25 @@ def test_a_standby_that_starts_in_between_is_left_alone(heal) -> None:
 def test_a_standby_is_not_copied_anew_while_nobody_else_has_all_of_it(heal, others, capsys) -> None:
     assert [heal("start failed", *others) for _ in range(4)] == [[]] * 4
     assert "has no other that streams" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("second", "candidate"), [("sync_standby", {"candidate": "postgresql-1"}), ("replica", {})])
+def test_a_primary_hands_over_to_the_synchronous_standby_by_name(monkeypatch, second, candidate) -> None:
+    member = script("member")
+    asked = []
+    members = [
+        {"name": "postgresql-0", "role": "leader", "state": "running"},
+        {"name": "postgresql-1", "role": second, "state": "streaming"},
+        {"name": "postgresql-2", "role": "replica", "state": "streaming"},
+    ]
+
+    def call(method, path, body=None):
+        if path == "/switchover":
+            asked.append(body)
+            return 412, "no"
+        return 200, {"role": "primary", "members": members}
+
+    monkeypatch.setattr(member, "call", call)
+    monkeypatch.setenv("POD_NAME", "postgresql-0")
+    member.hand_over()
+    assert asked == [{"leader": "postgresql-0"} | candidate]
