@@ -7,6 +7,18 @@ from typing import Any
 
 from .checkout import helm_upgrade, image, playbook, run
 
+# The whole role in a namespace of a test's own: two members of PostgreSQL, no clients, as little Redis as there can be.
+SMALL_ROLE = {
+    "data_services_redis_replicas": 1,
+    "data_services_redis_sentinels": 1,
+    "data_services_redis_quorum": 1,
+    "data_services_redis_haproxy_replicas": 1,
+    "data_services_redis_backup": False,
+    "data_services_redis_clients": {},
+    "data_services_postgresql_replicas": 2,
+    "data_services_postgresql_pgbouncer_replicas": 1,
+    "data_services_postgresql_clients": {},
+}
 REQUESTS = {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "512Mi"}}
 PARAMETERS = {"max_connections": 20, "shared_buffers": "64MB", "max_wal_size": "96MB", "min_wal_size": "32MB"}
 

@@ -19,26 +19,14 @@ import pytest
 from cryptography import x509
 
 from .checkout import playbook, run
-from .postgresql_release import Release
+from .postgresql_release import SMALL_ROLE, Release
 
 pytestmark = pytest.mark.cluster
 
 PROGRAM = Path(__file__).resolve().parent / "cert_manager"
 MODULE = "github.com/cert-manager/cert-manager"
 LEAVES = ("postgresql-tls", "pgbouncer-tls", "postgresql-repository-tls")
-SMALL = {
-    "data_services_priority_class": "",
-    "data_services_redis_replicas": 1,
-    "data_services_redis_sentinels": 1,
-    "data_services_redis_quorum": 1,
-    "data_services_redis_haproxy_replicas": 1,
-    "data_services_redis_backup": False,
-    "data_services_redis_clients": {},
-    "data_services_postgresql_clients": {},
-    "data_services_postgresql_replicas": 2,
-    "data_services_postgresql_pgbouncer_replicas": 1,
-    "data_services_postgresql_backup": False,
-}
+SMALL = {**SMALL_ROLE, "data_services_priority_class": "", "data_services_postgresql_backup": False}
 STREAMS = (
     "SELECT client_dn, client_serial FROM pg_stat_replication JOIN pg_stat_ssl USING (pid)"
     " WHERE state = 'streaming' AND application_name LIKE 'postgresql-%'"

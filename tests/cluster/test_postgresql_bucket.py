@@ -20,7 +20,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.error
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_postgresql import postgresql_backup
 
 from .checkout import image, playbook, run
-from .postgresql_release import Release
+from .postgresql_release import SMALL_ROLE, Release
 
 pytestmark = pytest.mark.cluster
 
@@ -31,19 +31,8 @@ ARG BASE
 FROM ${BASE}
 COPY versitygw /usr/local/bin/
 """
-# As little Redis as there can be: a restore runs the whole role.
-SMALL = {
-    "data_services_redis_replicas": 1,
-    "data_services_redis_sentinels": 1,
-    "data_services_redis_quorum": 1,
-    "data_services_redis_haproxy_replicas": 1,
-    "data_services_redis_backup": False,
-    "data_services_redis_clients": {},
-    "data_services_drill_client": False,
-    "data_services_postgresql_replicas": 2,
-    "data_services_postgresql_pgbouncer_replicas": 1,
-    "data_services_postgresql_clients": {},
-}
+# A restore runs the whole role.
+SMALL = {**SMALL_ROLE, "data_services_drill_client": False}
 ROWS = "SELECT count(*) || ' ' || md5(string_agg(n || said, ',' ORDER BY n)) FROM kept"
 
 
