@@ -77,7 +77,12 @@ def test_every_pod_has_an_address_that_stays(render: Render) -> None:
 
 def test_haproxy_follows_the_majority_of_the_sentinels(render: Render) -> None:
     text = haproxy_of(render(CHART, {"redis": {"replicas": 2}, "sentinel": {"replicas": 5}}))
-    assert re.findall(r"acl (\S+) nbsrv\(\S+\) ge (\d+)", text) == [("named-0", "3"), ("named-1", "3")]
+    assert re.findall(
+        r"int\((\d)\) if { nbsrv\(sentinels-naming-redis-(\d)\) ge 3 } { srv_is_up\(redis/redis-(\d)\) }", text
+    ) == [
+        ("0", "0", "0"),
+        ("1", "1", "1"),
+    ]
     assert len(re.findall(r"server redis-sentinel-\d", text)) == 2 * 5
 
 
@@ -137,8 +142,12 @@ while [ $# -gt 0 ]; do
     *) break ;;
   esac
 done
-echo "$host $*" >> "$ANSWERS/log"
-cat "$ANSWERS/$host $*" 2>/dev/null
+answer() {
+  echo "$host $*" >> "$ANSWERS/log"
+  cat "$ANSWERS/$host $*" 2>/dev/null
+}
+[ $# -eq 0 ] || { answer "$@"; exit; }
+while read -r line; do answer "$line"; done
 """
 
 REDIS_CHECK_RDB = """\
@@ -241,6 +250,9 @@ def run(tmp_path: Path) -> Run:
     return running
 
 
+MASTER_SAYS = "role:master\r\nconnected_slaves:2\r\n"
+
+
 def sentinels_say(*answers: str | None) -> dict[str, str]:
     return {f"10.0.1.{n} sentinel master mymaster": answer for n, answer in enumerate(answers) if answer is not None}
 
@@ -274,6 +286,35 @@ def test_a_master_without_its_data_does_not_wipe_the_replicas(run: Run) -> None:
     answers["10.0.0.2 info keyspace"] = "# Keyspace\ndb0:keys=5,expires=0\n"
     with pytest.raises(subprocess.TimeoutExpired):
         run("start-redis", "redis-0", answers, timeout=2)
+
+
+def replica_of(master: str, link: str, down_since: int | None) -> str:
+    """What a replica says of its master; ``down_since`` in seconds, -1 when it never had one."""
+    lines = ["role:slave", f"master_host:{master}", f"master_link_status:{link}"]
+    if down_since is not None:
+        lines.append(f"master_link_down_since_seconds:{down_since}")
+    return "".join(f"{line}\r\n" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("replica", "waits"),
+    [
+        (replica_of("10.0.0.0", "down", 3), True),
+        (replica_of("10.0.0.0", "up", None), True),
+        # All were restarted together: none has what this pod has.
+        (replica_of("10.0.0.0", "down", -1), False),
+        (replica_of("10.0.0.1", "up", None), False),
+        (MASTER_SAYS, False),
+    ],
+)
+def test_a_master_that_comes_back_lets_its_replica_take_over(run: Run, replica: str, waits: bool) -> None:
+    answers = sentinels_say(*[named("10.0.0.0", 1)] * 3)
+    answers["10.0.0.2 info replication"] = replica
+    outcome = run("start-redis", "redis-0", answers, {"appendonlydir": ""})
+    said = "10.0.0.2 can take over: waiting for the Sentinels to name it"
+    # Without end, it would be no master for as long as the Sentinels cannot agree.
+    assert outcome.done.stdout.count(said) == (60 if waits else 0)
+    assert "starting with 10.0.0.0 as master" in outcome.done.stdout
 
 
 def test_the_first_master_of_all_starts_empty(run: Run) -> None:
@@ -345,18 +386,24 @@ def test_what_a_sentinel_knows_survives_new_addresses(run: Run) -> None:
 
 
 def test_a_replica_stops_without_handing_over(run: Run) -> None:
-    outcome = run("hand-over", "redis-0", {"10.0.0.0 role": "slave\n"})
-    assert outcome.asked == ["10.0.0.0 role"]
+    outcome = run("hand-over", "redis-0", {"10.0.0.0 info replication": "role:slave\r\n"})
+    assert outcome.asked == ["10.0.0.0 info replication"]
 
 
-def replication(offset: str) -> str:
-    return f"slave0:ip=10.0.0.1,port=6379,state=online,{offset},lag=0\r\nmaster_repl_offset:90\r\n"
+def in_replication(*has: int) -> dict[str, str]:
+    """redis-0 is master and has written 90 bytes; what each of its replicas has."""
+    answers = {
+        f"10.0.0.{n} info replication": f"role:slave\r\nslave_repl_offset:{offset}\r\n"
+        for n, offset in enumerate(has, 1)
+    }
+    # What the master knows of them is a second old.
+    known = "".join(f"slave{n}:ip=10.0.0.{n + 1},port=6379,state=online,offset=80,lag=0\r\n" for n in range(len(has)))
+    return {**answers, "10.0.0.0 info replication": f"role:master\r\n{known}master_repl_offset:90\r\n"}
 
 
 def test_a_master_hands_over_before_it_stops(run: Run) -> None:
     answers = {
-        "10.0.0.0 role": "master\n",
-        "10.0.0.0 info replication": replication("offset=90"),
+        **in_replication(90, 90),
         "10.0.1.0 sentinel failover mymaster": "NOGOODSLAVE No suitable replica to promote\n",
         "10.0.1.1 sentinel failover mymaster": "OK\n",
         **sentinels_say(*[named("10.0.0.1", 2)] * 3),
@@ -371,16 +418,14 @@ def test_a_master_hands_over_before_it_stops(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lag", "caught_up"),
-    [("offset=90", True), ("offset=89", False)],
+    ("has", "caught_up"),
+    [((90, 90), True), ((90, 104), True), ((90,), True), ((90, 89), False), ((89, 90), False), ((), False)],
 )
-def test_hand_over_waits_for_a_replica_that_lags(run: Run, lag: str, caught_up: bool) -> None:
-    answers = {
-        "10.0.0.0 role": "master\n",
-        "10.0.0.0 info replication": replication(lag),
-    }
-    asked = run("hand-over", "redis-0", answers).asked
-    assert (asked.count("10.0.0.0 info replication") == 1) is caught_up
+def test_hand_over_waits_for_every_replica(run: Run, has: tuple[int, ...], caught_up: bool) -> None:
+    asked = run("hand-over", "redis-0", in_replication(*has)).asked
+    assert (asked.count("10.0.0.0 client pause 20000 write") == 1) is caught_up
+    # It goes on in the end: the pod stops in any case.
+    assert "10.0.1.0 sentinel failover mymaster" in asked
 
 
 @pytest.mark.parametrize("answer", ["PONG", "LOADING Redis is loading the dataset in memory", None])
@@ -403,7 +448,6 @@ def test_a_replica_is_ready_with_its_master(run: Run, link: str) -> None:
 
 # --- copies -----------------------------------------------------------------------------------------------------------
 
-MASTER_SAYS = "role:master\r\nconnected_slaves:2\r\n"
 IN_STEP = "role:slave\r\nmaster_link_status:up\r\n"
 LAGGING = "role:slave\r\nmaster_link_status:down\r\n"
 
