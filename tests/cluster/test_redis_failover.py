@@ -1,5 +1,5 @@
-"""Redis while it is drained, updated and cut off, under 200 writes a second: what is acknowledged stays, and how long
-nothing is written.
+"""Redis while it is drained, updated, restarted and cut off, under 200 writes a second: what is acknowledged stays, and
+how long nothing is written.
 """
 
 from __future__ import annotations
@@ -70,6 +70,23 @@ def test_a_rolling_update_hands_over_first(release: Release, master: str) -> Non
     assert writer.lost() == []
     print(f"\nupdated: nothing written for {writer.longest_gap(began - 1):.1f} s, failed: {writer.errors()}")
     assert writer.longest_gap(began - 1) < 5
+
+
+def test_a_master_that_is_back_soon_does_not_compete_with_the_new_one(release: Release, master: str) -> None:
+    """Its process ends, without preStop, and its container starts again long before the Sentinels take it for dead."""
+    with Writer(release) as writer:
+        time.sleep(3)
+        ended = time.monotonic()
+        release.run(master, "kill 1")
+        time.sleep(20)
+    release.wait_until_whole()
+    assert release.master() != master
+    assert "can take over: waiting for the Sentinels" in release.cluster.logs(
+        release.namespace, master, "redis", tail_lines=200
+    )
+    assert writer.lost() == []
+    print(f"\nprocess ended: nothing written for {writer.longest_gap(ended - 1):.1f} s, failed: {writer.errors()}")
+    assert writer.longest_gap(ended - 1) < 10
 
 
 INSIDE = """\
