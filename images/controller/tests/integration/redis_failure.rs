@@ -185,27 +185,30 @@ async fn a_confirmed_session_survives_a_failover_by_sentinels() {
     ];
     let controller = Controller::start_with("", &runtime.url(), &changes).await;
     let mut confirmed = Vec::new();
-    let mut initialize_until = async |deadline: Instant| {
-        let (mut tried, mut longest) = (0, Duration::ZERO);
-        while Instant::now() < deadline {
+    // Until so many more are confirmed; a request that is held up is the fault, not a machine with other work.
+    let mut confirm = async |count: usize| {
+        let (wanted, ends) = (
+            confirmed.len() + count,
+            Instant::now() + Duration::from_secs(40),
+        );
+        let mut longest = Duration::ZERO;
+        while confirmed.len() < wanted {
+            assert!(Instant::now() < ends, "requests go on after the failover");
             let start = Instant::now();
             let answer = controller.initialize("nodejs-x", "echo").await;
             longest = longest.max(start.elapsed());
-            tried += 1;
             match answer.status.as_u16() {
                 200 => confirmed.push(answer.json()["request_id"].as_str().unwrap().to_owned()),
                 503 => assert_eq!(answer.code(), "UNAVAILABLE"),
                 other => panic!("{other}: {answer:?}"),
             }
         }
-        (tried, longest)
+        longest
     };
-    initialize_until(Instant::now() + Duration::from_millis(300)).await;
+    confirm(20).await;
     master.kill();
-    let (tried, longest) = initialize_until(Instant::now() + Duration::from_secs(5)).await;
-    assert!(longest < Duration::from_millis(3500), "{longest:?}");
-    let after = tried;
-    assert!(after > 10, "requests go on after the failover: {after}");
+    let longest = confirm(20).await;
+    assert!(longest < Duration::from_secs(10), "{longest:?}");
     for id in &confirmed {
         controller
             .get(&format!("/api/v1/sessions/{id}"))
