@@ -95,10 +95,16 @@ class _Upstream(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    # The default of 5 overflows under tests with many callers at once: connections that wait a second, and fail there.
+    request_queue_size = 1024
+
+
 @dataclass
 class Upstream:
     port: int
-    server: http.server.ThreadingHTTPServer
+    server: _Server
 
     @property
     def seen(self) -> list[str]:
@@ -109,8 +115,7 @@ class Upstream:
 @contextlib.contextmanager
 def serving():
     """An HTTP server that stands for the controller."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Upstream)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), _Upstream)
     server.seen = []
     server.is_ready = True
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()

@@ -417,7 +417,7 @@ def test_all_that_finds_a_pod_gone_is_sent_to_another(envoy_binary, tmp_path):
         edge.start(made._replace(files={**made.files, "clusters.yaml": yaml.safe_dump(clusters)}))
         edge.wait_until(lambda: edge.get("/api/v1/x").status == 200, "the upstream is found")
         with ThreadPoolExecutor(40) as pool:
-            statuses = [answer.status for answer in pool.map(lambda _: edge.get("/api/v1/x"), range(200))]
-        assert statuses == [200] * 200
+            statuses = [answer.status for answer in pool.map(lambda _: edge.get("/api/v1/x"), range(400))]
+        assert statuses == [200] * 400
         attempts = [line["upstream_attempts"] for line in edge.access_log()]
         assert attempts.count(2) > 20
