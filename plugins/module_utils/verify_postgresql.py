@@ -61,6 +61,7 @@ def postgresql_roles(cluster: Cluster, options: Object) -> Found:
     return Passed(
         f"{_leader(members)} is primary with {len(members) - 1} standbys"
         + (f"; {' and '.join(standbys)} has every commit" if standbys else "")
+        + restarts_to_come(members)
     )
 
 
@@ -149,6 +150,16 @@ def roles_problem(members: list[Object], led_to: list[str], options: Object) -> 
     if options["synchronous"] and len(members) > 1 and not any(member["role"] == "sync_standby" for member in members):
         return "no standby is synchronous"
     return ""
+
+
+def restarts_to_come(members: list[Object]) -> str:
+    """The stewards restart them by themselves, one after the other: it is said, and nothing is wrong."""
+    told = [
+        f"{member['name']} ({', '.join(sorted(member.get('pending_restart_reason') or ())) or 'changed settings'})"
+        for member in members
+        if member.get("pending_restart")
+    ]
+    return f"; to be restarted: {', '.join(told)}" if told else ""
 
 
 def backup_state(stanzas: list[Object], archiver: Object, hours: float, now: float) -> tuple[str, str]:

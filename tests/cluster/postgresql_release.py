@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import threading
+import time
 from typing import Any
 
 from .checkout import helm_upgrade, image, playbook, run
@@ -73,3 +75,46 @@ class Release:
         """A query in the pod of the primary, or another one, as the superuser. It may fail."""
         psql = ("psql", "-h", "/var/run/postgresql", "-U", "postgres", "-d", "postgres", "-X", "-q", "-t", "-A")
         return self.inside(pod or self.primary() or "postgresql-0", *psql, "-c", text, check=False)
+
+
+class Writer:
+    """Commits one row after the other and remembers what was acknowledged."""
+
+    def __init__(self, release: Release) -> None:
+        self.release = release
+        self.acknowledged: list[int] = []
+        self._stop = threading.Event()
+
+    def __enter__(self) -> Writer:
+        self._thread = threading.Thread(target=self._write)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _write(self) -> None:
+        number = int(self.release.query("SELECT coalesce(max(n), 0) FROM written").stdout)
+        while not self._stop.is_set():
+            number += 1
+            if self.release.query(f"INSERT INTO written VALUES ({number})").returncode == 0:  # noqa: S608 (a number)
+                self.acknowledged.append(number)
+
+    def lost(self) -> set[int]:
+        kept = self.release.query("SELECT n FROM written").stdout.split()
+        return set(self.acknowledged) - {int(number) for number in kept}
+
+
+def standbys(release: Release) -> dict[str, str]:
+    """Those that stream from the primary: pod -> sync or async."""
+    rows = release.query("SELECT application_name, sync_state FROM pg_stat_replication WHERE state = 'streaming'")
+    return dict(line.split("|") for line in rows.stdout.split())
+
+
+def whole(release: Release) -> None:
+    """Waits until two standbys follow, one of them with every commit."""
+    ends = time.monotonic() + 180
+    while len(standbys(release)) != 2 or "sync" not in standbys(release).values():
+        assert time.monotonic() < ends, standbys(release)
+        time.sleep(2)

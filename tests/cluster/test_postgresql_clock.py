@@ -7,7 +7,6 @@ seconds does not jump either when a time service sets a node right.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -16,7 +15,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.error
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_cluster import Platform
 
 from .checkout import image, run
-from .postgresql_release import Release
+from .postgresql_release import Release, Writer, standbys, whole
 
 pytestmark = pytest.mark.cluster
 
@@ -70,48 +69,6 @@ def turn(release: Release) -> Iterator[Callable[[str, str], None]]:
     for pod in turned:
         release.inside(pod, "rm", "-f", "/tmp/clock")
     whole(release)
-
-
-class Writer:
-    """Commits one row after the other and remembers what was acknowledged."""
-
-    def __init__(self, release: Release) -> None:
-        self.release = release
-        self.acknowledged: list[int] = []
-        self._stop = threading.Event()
-
-    def __enter__(self) -> Writer:
-        self._thread = threading.Thread(target=self._write)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _write(self) -> None:
-        number = int(self.release.query("SELECT coalesce(max(n), 0) FROM written").stdout)
-        while not self._stop.is_set():
-            number += 1
-            if self.release.query(f"INSERT INTO written VALUES ({number})").returncode == 0:  # noqa: S608 (a number)
-                self.acknowledged.append(number)
-
-    def lost(self) -> set[int]:
-        kept = self.release.query("SELECT n FROM written").stdout.split()
-        return set(self.acknowledged) - {int(number) for number in kept}
-
-
-def standbys(release: Release) -> dict[str, str]:
-    """Those that stream from the primary: pod -> sync or async."""
-    rows = release.query("SELECT application_name, sync_state FROM pg_stat_replication WHERE state = 'streaming'")
-    return dict(line.split("|") for line in rows.stdout.split())
-
-
-def whole(release: Release) -> None:
-    ends = time.monotonic() + 180
-    while len(standbys(release)) != 2 or "sync" not in standbys(release).values():
-        assert time.monotonic() < ends, standbys(release)
-        time.sleep(2)
 
 
 def kill(release: Release, pod: str) -> None:

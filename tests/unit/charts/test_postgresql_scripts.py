@@ -80,6 +80,71 @@ def test_a_repository_that_cannot_be_read_is_said_and_no_reason_for_a_backup(mon
     assert "the repository cannot be read: [ProtocolError] NoSuchBucket" in capsys.readouterr().out
 
 
+def members(**reasons):
+    """Three of which those named have settings that wait for a restart: name -> {parameter: (old, new)}."""
+    roles = {"postgresql_0": "replica", "postgresql_1": "leader", "postgresql_2": "sync_standby"}
+    found = []
+    for name, role in roles.items():
+        member = {"name": name, "role": role, "state": "running" if role == "leader" else "streaming"}
+        if name in reasons:
+            told = {key: {"old_value": old, "new_value": new} for key, (old, new) in reasons[name].items()}
+            member |= {"pending_restart": True, "pending_restart_reason": told}
+        found.append(member)
+    return found
+
+
+MORE = {"max_connections": ("99", "200")}
+LESS = {"max_connections": ("200", "99"), "shared_buffers": ("16MB", "32MB")}
+OTHER = {"shared_buffers": ("512MB", "1GB")}
+
+
+@pytest.mark.parametrize(
+    ("reasons", "who"),
+    [
+        ({}, None),
+        ({"postgresql_0": MORE, "postgresql_1": MORE, "postgresql_2": MORE}, "postgresql_0"),
+        ({"postgresql_1": MORE, "postgresql_2": MORE}, "postgresql_2"),
+        ({"postgresql_1": MORE}, "postgresql_1"),
+        ({"postgresql_0": OTHER, "postgresql_1": OTHER}, "postgresql_0"),
+        # A standby may not have less than the primary.
+        ({"postgresql_0": LESS, "postgresql_1": LESS, "postgresql_2": LESS}, "postgresql_1"),
+        ({"postgresql_0": LESS, "postgresql_2": LESS}, "postgresql_0"),
+    ],
+)
+def test_members_are_restarted_for_settings_one_after_the_other(reasons, who) -> None:
+    assert script("member").next_to_restart(members(**reasons)) == who
+
+
+@pytest.mark.parametrize("state", ["starting", "start failed", "stopped", "in archive recovery"])
+def test_nobody_is_restarted_while_a_member_is_not_well(state) -> None:
+    """A setting with which PostgreSQL does not start stops at the first standby."""
+    found = members(postgresql_1=OTHER, postgresql_2=OTHER)
+    found[0]["state"] = state
+    assert script("member").next_to_restart(found) is None
+
+
+def test_a_restart_that_waits_without_a_reason_is_made() -> None:
+    found = members(postgresql_1={})
+    del found[1]["pending_restart_reason"]
+    assert script("member").next_to_restart(found) == "postgresql_1"
+
+
+@pytest.mark.parametrize(("pod", "asked"), [("postgresql_0", 1), ("postgresql_1", 0)])
+def test_each_restarts_itself_alone(pod, asked, monkeypatch) -> None:
+    member = script("member")
+    called = []
+
+    def call(method, path, body=None):
+        if method == "POST":
+            called.append((path, body))
+        return 200, {"members": members(postgresql_0=OTHER, postgresql_1=OTHER)}
+
+    monkeypatch.setattr(member, "call", call)
+    monkeypatch.setenv("POD_NAME", pod)
+    member.restart()
+    assert called == [("/restart", {"restart_pending": True})] * asked
+
+
 @pytest.fixture
 def wal(tmp_path):
     """A pg_wal of a primary on timeline 3: 1 was left in segment 5, 2 in segment 8."""

@@ -9,6 +9,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.pod_e
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_postgresql import (
     backup_state,
     postgresql_volumes,
+    restarts_to_come,
     roles_problem,
 )
 
@@ -64,6 +65,16 @@ def test_a_member_that_is_missing():
 )
 def test_a_service_that_leads_elsewhere(led_to, told):
     assert told in roles_problem(members(), led_to, OPTIONS)
+
+
+def test_restarts_that_are_to_come_are_said():
+    found = members()
+    assert restarts_to_come(found) == ""
+    found[0]["pending_restart"] = True
+    found[1] |= {"pending_restart": True, "pending_restart_reason": {"max_connections": {}, "huge_pages": {}}}
+    assert restarts_to_come(found) == (
+        "; to be restarted: postgresql-0 (changed settings), postgresql-1 (huge_pages, max_connections)"
+    )
 
 
 def test_no_synchronous_standby():

@@ -79,10 +79,10 @@ containers:
   - name: steward
     {{- include "postgresql.sidecar" . | nindent 4 }}
     command: [sh, /scripts/steward]
-    {{- with include "postgresql.pgbackrestEnvironment" . }}
     env:
-      {{- . | indent 6 }}
-    {{- end }}
+      - name: POD_NAME
+        valueFrom: {fieldRef: {fieldPath: metadata.name}}
+      {{- include "postgresql.pgbackrestEnvironment" . | indent 6 }}
     startupProbe:
       exec: {command: [test, -e, /tmp/steward.alive]}
       periodSeconds: 5
