@@ -918,7 +918,7 @@ def configure(
                     },
                 }
             ],
-            # A pod that refuses has no requests, so it wins each draw of two that it is in: three in four, with two pods.
+            # A pod that refuses has no requests and wins each draw of two that it is in, three in four with two pods.
             # After 12 draws a retry went there again in 0.75^12 = 3 of 100; after 50 in fewer than one of a million.
             "host_selection_retry_max_attempts": 50,
         },
