@@ -120,7 +120,7 @@ volumes:
             name: postgresql-configuration
         - configMap:
             name: postgresql-settings
-            items: [{key: restore.yml, path: restore.yml}]
+            items: [{key: dcs.yml, path: dcs.yml}, {key: restore.yml, path: restore.yml}]
   - name: scripts
     configMap:
       name: postgresql-scripts
