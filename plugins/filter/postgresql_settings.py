@@ -36,7 +36,7 @@ options:
     type: str
     required: true
   max_connections:
-    description: Connections that PostgreSQL takes. At least 10.
+    description: Connections that PostgreSQL takes. At least 25, the least that Patroni takes.
     type: int
     required: true
 seealso:

@@ -24,6 +24,8 @@ GIB = 1024 * MIB
 
 LEAST_MEMORY = 128 * MIB
 LEAST_STORAGE = 512 * MIB
+# Patroni takes less for a mistake, and gives PostgreSQL 100 without a word.
+LEAST_CONNECTIONS = 25
 WAL_SEGMENT = 16 * MIB
 """The default of initdb, https://www.postgresql.org/docs/17/app-initdb.html."""
 
@@ -51,7 +53,7 @@ def quantity(name: str, value: object) -> Decimal:
 
 
 def settings(
-    memory: object, cpu: object, storage: object, max_connections: int, overrides: Mapping[str, Any] | None = None
+    memory: object, cpu: object, storage: object, max_connections: object, overrides: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Parameters of PostgreSQL; ``overrides`` win, and a null there leaves PostgreSQL's own default."""
     memory_bytes, storage_bytes = quantity("memory", memory), quantity("storage", storage)
@@ -64,11 +66,13 @@ def settings(
         raise _wrong(
             "PostgreSQL has too small a volume", storage, "512Mi or more", "raise data_services_postgresql_storage"
         )
-    if not isinstance(max_connections, int) or isinstance(max_connections, bool) or max_connections < 10:
+    # -e NAME=VALUE gives a text.
+    connections_wanted = int(str(max_connections)) if re.fullmatch("[0-9]+", str(max_connections)) else 0
+    if connections_wanted < LEAST_CONNECTIONS:
         raise _wrong(
             "PostgreSQL has too few connections",
             repr(max_connections),
-            "a whole number, 10 or more",
+            f"a whole number, {LEAST_CONNECTIONS} or more",
             "raise data_services_postgresql_max_connections",
         )
     # 20.4: "a reasonable starting value for shared_buffers is 25% of the memory".
@@ -76,14 +80,14 @@ def settings(
     # 20.5: max_wal_size is a soft limit, so a tenth of the volume leaves room for the load that goes over it.
     max_wal_size = min(max(storage_bytes / 10, Decimal(4 * WAL_SEGMENT)), Decimal(16 * GIB))
     derived = {
-        "max_connections": max_connections,
+        "max_connections": connections_wanted,
         "shared_buffers": _size(shared_buffers),
         # 20.7: what both PostgreSQL and the kernel can keep of its files; the page cache counts to the pod's memory.
         "effective_cache_size": _size(memory_bytes * 3 / 4),
         # 20.4: each sort of each session may take so much, a hash twice as much (hash_mem_multiplier 2). A quarter of
         # the memory that is left leaves room for the page cache when every session has one of either.
         "work_mem": _size(
-            min(max((memory_bytes - shared_buffers) / 4 / max_connections, Decimal(64 * KIB)), Decimal(256 * MIB))
+            min(max((memory_bytes - shared_buffers) / 4 / connections_wanted, Decimal(64 * KIB)), Decimal(256 * MIB))
         ),
         # 20.4: one session has only one such operation at a time; autovacuum's three workers may have one each.
         "maintenance_work_mem": _size(min(max(memory_bytes / 32, Decimal(MIB)), Decimal(GIB))),

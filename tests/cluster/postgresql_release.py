@@ -22,7 +22,7 @@ SMALL_ROLE = {
     "data_services_postgresql_clients": {},
 }
 REQUESTS = {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "512Mi"}}
-PARAMETERS = {"max_connections": 20, "shared_buffers": "64MB", "max_wal_size": "96MB", "min_wal_size": "32MB"}
+PARAMETERS = {"max_connections": 40, "shared_buffers": "64MB", "max_wal_size": "96MB", "min_wal_size": "32MB"}
 
 
 class Release:

@@ -26,11 +26,11 @@ def pods(release: Release) -> str:
     return release.kubectl("get", "pods", *MEMBERS, "--output=jsonpath={.items[*].metadata.uid}").stdout
 
 
-@pytest.mark.parametrize("max_connections", [30, 15])
+@pytest.mark.parametrize("max_connections", [60, 30])
 def test_every_member_is_restarted_for_it(kubeconfig: str, own_namespace: str, max_connections: int) -> None:
     """More, which the standbys get first, and less, which the primary does."""
     release = Release(kubeconfig, own_namespace)
-    make(release, 20)
+    make(release, PARAMETERS["max_connections"])
     whole(release)
     before = pods(release)
     assert release.query("CREATE TABLE IF NOT EXISTS written (n int PRIMARY KEY)").returncode == 0

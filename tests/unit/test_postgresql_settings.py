@@ -43,7 +43,7 @@ def test_the_default_pod():
     memory=st.integers(128, 1024 * 1024),
     cpu=st.integers(1, 128_000),
     storage=st.integers(512, 16 * 1024 * 1024),
-    max_connections=st.integers(10, 5000),
+    max_connections=st.integers(25, 5000),
 )
 def test_what_is_derived_fits_into_the_pod(memory, cpu, storage, max_connections):
     derived = postgresql_settings(
@@ -76,7 +76,7 @@ def test_a_parameter_of_the_user_wins_and_a_null_leaves_the_default():
         ({"memory": "64Mi"}, "data_services_postgresql_memory"),
         ({"memory": "16 GB"}, "memory is no quantity"),
         ({"storage": "100Mi"}, "data_services_postgresql_storage"),
-        ({"max_connections": 5}, "data_services_postgresql_max_connections"),
+        ({"max_connections": 24}, "25 or more.*data_services_postgresql_max_connections"),
         ({"max_connections": "many"}, "data_services_postgresql_max_connections"),
     ],
 )
@@ -139,6 +139,8 @@ def test_a_client_whose_password_is_rotated_needs_room_for_both_of_its_logins():
 
 
 def test_numbers_of_the_command_line_are_texts():
+    made = postgresql_settings({}, memory="1Gi", cpu="1", storage="10Gi", max_connections="210")
+    assert made["max_connections"] == 210
     clients = {"controller": {"connections": "100", "pool": "20"}}
     options = {"poolers": "2", "max_client_connections": "1000", "max_connections": "80", "reserve": "20"}
     assert budget(clients, **options) == {"controller": 60}
