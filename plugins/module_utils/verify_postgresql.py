@@ -34,6 +34,7 @@ _ARCHIVER = """SELECT json_build_object('failed', coalesce(last_failed_time > la
 def postgresql_roles(cluster: Cluster, options: Object) -> Found:
     """One primary, to which the Service leads, and standbys that stream from it."""
     namespace = options["namespace"]
+    _no_restore_left(cluster, namespace)
     members = _members(cluster, options)
     endpoints = cluster.get(
         {"apiVersion": "v1", "kind": "Endpoints", "name": options["service"], "namespace": namespace}
@@ -189,6 +190,20 @@ def _of_stanza(stanza: Object) -> str:
     told = "; ".join(repo["status"]["message"] for repo in stanza.get("repo", []) if repo["status"]["code"] != 0)
     # An object store's answer: of request, headers and body only its beginning and the error that it names.
     return re.sub(r"(?s)\n\*\*\* .*?<Error>", " <Error>", told)[:_LONGEST_MESSAGE] or str(stanza["status"]["message"])
+
+
+def _no_restore_left(cluster: Cluster, namespace: str) -> None:
+    left = cluster.get({"apiVersion": "v1", "kind": "ConfigMap", "name": "postgresql-restore", "namespace": namespace})
+    if left is None:
+        return
+    raise PlatformError(
+        "a restore of PostgreSQL was cut short, or still runs",
+        where=f"ConfigMap {namespace}/postgresql-restore, of {left['metadata']['creationTimestamp']}",
+        found=left["data"]["restore.yml"],
+        expected="no such ConfigMap: playbooks/restore.yml deletes it at its end",
+        fix="run playbooks/restore.yml again with the same restore_time; where the data are right as they are, delete it",
+        reason="restore",
+    )
 
 
 def _pods(cluster: Cluster, options: Object) -> list[str]:

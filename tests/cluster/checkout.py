@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -35,25 +36,44 @@ def run(
     return done
 
 
-def playbook(path: str, *options: str | Path, **variables: Any) -> tuple[int, str]:
-    """The playbook's exit code, and what it said in one line: Ansible breaks its lines anywhere."""
+def start_playbook(path: str, *options: str | Path, **variables: Any) -> subprocess.Popen[str]:
+    """The playbook as a group of processes of its own, which os.killpg ends together."""
     command = [Path(sys.executable).with_name("ansible-playbook"), "--inventory", INVENTORY, path, *options]
     # The inventory names the cluster; an environment of the tests must not lead elsewhere.
     environment = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
-    done = subprocess.run(
+    return subprocess.Popen(
         [*command, "--extra-vars", json.dumps(variables)],
         cwd=ROOT,
         env={**environment, "ANSIBLE_NOCOLOR": "1"},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=900,
-        check=False,
+        start_new_session=True,
     )
-    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+def playbook(path: str, *options: str | Path, **variables: Any) -> tuple[int, str]:
+    """The playbook's exit code, and what it said in one line: Ansible breaks its lines anywhere."""
+    with start_playbook(path, *options, **variables) as process:
+        try:
+            said, _ = process.communicate(timeout=900)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, " ".join(said.split())
 
 
 def helm_upgrade(chart: str, namespace: str, kubeconfig: str, values: dict[str, Any]) -> None:
     """``helm upgrade --install`` of one of the role's charts with these values alone."""
-    helm = shutil.which("helm") or str(ROOT / ".local" / "bin" / "helm")
-    command = [helm, "upgrade", "--install", chart, str(CHARTS / chart), "--namespace", namespace, "--values", "-"]
-    run(*command, "--kubeconfig", kubeconfig, given=yaml.safe_dump(values))
+    options = ("--namespace", namespace, "--values", "-", "--kubeconfig", kubeconfig)
+    run(_helm(), "upgrade", "--install", chart, CHARTS / chart, *options, given=yaml.safe_dump(values))
+
+
+def helm_template(chart: str, namespace: str, values: dict[str, Any], template: str) -> str:
+    """What one template of one of the role's charts makes, without a release."""
+    options = ("--namespace", namespace, "--values", "-", "--show-only", f"templates/{template}.yaml")
+    return run(_helm(), "template", chart, CHARTS / chart, *options, given=yaml.safe_dump(values)).stdout
+
+
+def _helm() -> str:
+    return shutil.which("helm") or str(ROOT / ".local" / "bin" / "helm")

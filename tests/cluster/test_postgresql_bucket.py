@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import secrets
+import signal
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +19,12 @@ from typing import Any
 import pytest
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.cluster import Cluster
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_postgresql import postgresql_backup
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_postgresql import (
+    postgresql_backup,
+    postgresql_roles,
+)
 
-from .checkout import image, playbook, run
+from .checkout import image, playbook, run, start_playbook
 from .postgresql_release import SMALL_ROLE, Release
 
 pytestmark = pytest.mark.cluster
@@ -33,6 +38,7 @@ COPY versitygw /usr/local/bin/
 """
 # A restore runs the whole role.
 SMALL = {**SMALL_ROLE, "data_services_drill_client": False}
+WITHOUT_POLICIES = ("--skip-tags", "data_services_policy")
 ROWS = "SELECT count(*) || ' ' || md5(string_agg(n || said, ',' ORDER BY n)) FROM kept"
 
 
@@ -85,7 +91,11 @@ class Platform(Release):
         return certificate["tls.crt"].read_text()
 
     def play(self, path: str, *options: str, **more: Any) -> tuple[int, str]:
-        return playbook(path, *options, "--skip-tags", "data_services_policy", **self.variables, **more)
+        return playbook(path, *options, *WITHOUT_POLICIES, **self.variables, **more)
+
+    def volumes(self) -> str:
+        """The claims of PostgreSQL's members."""
+        return self.kubectl("get", "pvc", "-l", "app.kubernetes.io/name=postgresql", "-o", "name").stdout
 
     def write(self, query: str) -> str:
         done = self.query(query)
@@ -210,6 +220,29 @@ def test_a_restore_in_place_has_the_rows_of_that_time(platform: Platform) -> Non
     assert platform.write("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == "1"
     # It goes on archiving, and backs up its new timeline.
     platform.flush()
+    platform.verify(wait_seconds=120)
+
+
+def test_a_restore_that_is_killed_is_finished_by_the_next_play(platform: Platform) -> None:
+    """Killed when the volumes are gone: what comes up is what was restored, whoever brings it up."""
+    wanted = platform.write(ROWS)
+    options = ("playbooks/restore.yml", *WITHOUT_POLICIES)
+    with start_playbook(*options, **platform.variables, restore_confirm="yes") as process:
+        ends = time.monotonic() + 300
+        while platform.volumes():
+            assert process.poll() is None and time.monotonic() < ends
+            time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    code, said = platform.play("site.yml", "--tags", "data_services")
+    assert code == 0, said
+    assert platform.write(ROWS) == wanted
+    with pytest.raises(PlatformError, match="cut short"):
+        postgresql_roles(platform.cluster, {"namespace": platform.namespace})
+    code, said = platform.play("playbooks/restore.yml", restore_confirm="yes")
+    assert code == 0, said
+    assert platform.write(ROWS) == wanted
+    assert platform.kubectl("get", "configmap", "postgresql-restore", check=False).returncode != 0
     platform.verify(wait_seconds=120)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 
 import pytest
+import yaml
 
 from .conftest import ROOT, Objects, Render, RenderError
 
@@ -25,6 +26,24 @@ def pods(objects: Objects) -> list[dict]:
     """Of the repository and of a backup."""
     job = objects.one("CronJob", "postgresql-backup")["spec"]["jobTemplate"]["spec"]
     return [objects.one("StatefulSet", "postgresql-repository")["spec"]["template"]["spec"], job["template"]["spec"]]
+
+
+def test_a_new_cluster_begins_with_what_the_restore_leaves_for_it(render: Render) -> None:
+    play = yaml.safe_load((ROOT / "playbooks/tasks/restore-in-place.yml").read_text(encoding="utf-8"))
+    left = play[0]["kubernetes.core.k8s"]["definition"]
+    volumes = rendered(render).one("StatefulSet", "postgresql")["spec"]["template"]["spec"]["volumes"]
+    [sources] = [volume["projected"]["sources"] for volume in volumes if volume["name"] == "configuration"]
+    # Patroni reads *.yml in the order of their names, and all of this ConfigMap.
+    assert {"configMap": {"name": left["metadata"]["name"], "optional": True}} in sources
+    assert [*left["data"]] == ["restore.yml"]
+    # Before anything is deleted, and away only when all is up.
+    assert [next(iter(task.keys() - {"name", "vars", "loop", "loop_control"})) for task in play] == [
+        "kubernetes.core.k8s",
+        "kubernetes.core.k8s_scale",
+        "kubernetes.core.k8s",
+        "ansible.builtin.import_role",
+        "kubernetes.core.k8s",
+    ]
 
 
 def test_the_repository_is_a_volume_unless_there_is_a_bucket(render: Render) -> None:

@@ -8,6 +8,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.error
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.pod_exec import Ran
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_postgresql import (
     backup_state,
+    postgresql_roles,
     postgresql_volumes,
     restarts_to_come,
     roles_problem,
@@ -75,6 +76,20 @@ def test_restarts_that_are_to_come_are_said():
     assert restarts_to_come(found) == (
         "; to be restarted: postgresql-0 (changed settings), postgresql-1 (huge_pages, max_connections)"
     )
+
+
+def test_a_restore_that_was_cut_short_is_told_with_what_it_began():
+    class Cluster:
+        def get(self, wanted):
+            if (wanted["kind"], wanted["name"]) == ("ConfigMap", "postgresql-restore"):
+                metadata = {"creationTimestamp": "2026-11-28T10:00:00Z"}
+                return {"metadata": metadata, "data": {"restore.yml": "restore --set=20261128-090000F"}}
+            return None
+
+    with pytest.raises(PlatformError, match="cut short") as raised:
+        postgresql_roles(Cluster(), {**OPTIONS, "namespace": "data-services"})
+    assert "--set=20261128-090000F" in str(raised.value)
+    assert "restore.yml again with the same restore_time" in str(raised.value)
 
 
 def test_no_synchronous_standby():

@@ -120,7 +120,11 @@ volumes:
             name: postgresql-configuration
         - configMap:
             name: postgresql-settings
-            items: [{key: dcs.yml, path: dcs.yml}, {key: restore.yml, path: restore.yml}]
+            items: [{key: dcs.yml, path: dcs.yml}]
+        # playbooks/restore.yml makes it, and takes it away again: what a cluster that does not exist yet begins with.
+        - configMap:
+            name: postgresql-restore
+            optional: true
   - name: scripts
     configMap:
       name: postgresql-scripts
