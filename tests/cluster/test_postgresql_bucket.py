@@ -31,14 +31,17 @@ pytestmark = pytest.mark.cluster
 
 PORT = 7070
 OBJECTS = "/objects/backups"
+PG_WAL = "/var/lib/postgresql/data/pgdata/pg_wal"
 DOCKERFILE = """
 ARG BASE
 FROM ${BASE}
 COPY versitygw /usr/local/bin/
 """
 # A restore runs the whole role.
-SMALL = {**SMALL_ROLE, "data_services_drill_client": False}
+SMALL = {**SMALL_ROLE, "data_services_drill_client": False, "data_services_postgresql_replicas": 3}
 WITHOUT_POLICIES = ("--skip-tags", "data_services_policy")
+WHOLE = [("leader", "running"), ("replica", "streaming"), ("sync_standby", "streaming")]
+STREAMING = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
 ROWS = "SELECT count(*) || ' ' || md5(string_agg(n || said, ',' ORDER BY n)) FROM kept"
 
 
@@ -106,6 +109,28 @@ class Platform(Release):
         """What is committed is in the archive, or this fails."""
         self.inside(self.primary(), "python3", "/scripts/member", "flush")
 
+    def whole(self, another_than: str) -> str:
+        """The primary, once it is another one and both standbys follow."""
+        ends = time.monotonic() + 90
+        while True:
+            first = self.primary()
+            said = self.inside(first, "python3", "/scripts/member", "cluster", check=False).stdout if first else "{}"
+            members = json.loads(said or "{}").get("members", [])
+            states = sorted((member["role"], member["state"]) for member in members)
+            if first != another_than and states == WHOLE:
+                return first
+            assert time.monotonic() < ends, (another_than, first, states)
+            time.sleep(1)
+
+    def left(self) -> list[str]:
+        """Of each timeline that has ended, the segment in which it was left."""
+        history = self.inside(self.whole(""), "sh", "-c", f"cat $(ls {PG_WAL}/*.history | tail -1) || true").stdout
+        segments = []
+        for timeline, position in (line.split()[:2] for line in history.splitlines() if line):
+            high, low = (int(part, 16) for part in position.split("/"))
+            segments.append(f"{int(timeline):08X}{high:08X}{low >> 24:08X}")
+        return segments
+
     def in_repository(self, *command: str, check: bool = True) -> str:
         done = self.kubectl("exec", "postgresql-repository-0", "--", *command, check=check)
         return done.stdout if check else done.stdout + done.stderr
@@ -126,7 +151,7 @@ class Platform(Release):
     def verify(self, wait_seconds: float = 0) -> str:
         """What the check `postgresql: backup` of playbooks/verify.yml says."""
         names = {"servers": "postgresql", "repository": "postgresql-repository", "namespace": self.namespace}
-        return postgresql_backup(self.cluster, {**names, "server_count": 2, "backup_hours": 1}, wait_seconds).detail
+        return postgresql_backup(self.cluster, {**names, "server_count": 3, "backup_hours": 1}, wait_seconds).detail
 
 
 def server_image(folder: Path) -> str:
@@ -217,7 +242,7 @@ def test_a_restore_in_place_has_the_rows_of_that_time(platform: Platform) -> Non
     code, said = platform.play("playbooks/restore.yml", restore_time=moment, restore_confirm="yes")
     assert code == 0, said
     assert platform.write(ROWS) == wanted
-    assert platform.write("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == "1"
+    assert platform.write(STREAMING) == "2"
     # It goes on archiving, and backs up its new timeline.
     platform.flush()
     platform.verify(wait_seconds=120)
@@ -243,6 +268,31 @@ def test_a_restore_that_is_killed_is_finished_by_the_next_play(platform: Platfor
     assert code == 0, said
     assert platform.write(ROWS) == wanted
     assert platform.kubectl("get", "configmap", "postgresql-restore", check=False).returncode != 0
+    platform.verify(wait_seconds=120)
+
+
+def test_the_unfinished_last_segment_of_a_timeline_is_not_archived(platform: Platform) -> None:
+    """Members that followed the timeline have it, each with other remains behind its end: one could archive it, and the
+    next that is primary would be refused, again and again.
+    """
+    earlier = len(platform.left())
+    for _turn in range(4):
+        first = platform.whole("")
+        switchover = ("switchover", "--leader", first, "--force")
+        platform.inside(first, "patronictl", "-c", "/configuration/patroni.yml", *switchover)
+        platform.whole(first)
+        for _segment in range(3):
+            platform.write("CREATE TABLE filler AS SELECT generate_series(1, 1000) n; DROP TABLE filler")
+            platform.write("SELECT pg_switch_wal()")
+            # Hands old ones to the archiver that have not been there.
+            platform.write("CHECKPOINT")
+        platform.flush()
+    left = platform.left()[earlier:]
+    assert len(left) >= 4
+    archived = platform.in_bucket(f"find {OBJECTS} -type f")
+    for segment in left:
+        assert f"/{segment}.partial-" in archived
+        assert f"/{segment}-" not in archived
     platform.verify(wait_seconds=120)
 
 
