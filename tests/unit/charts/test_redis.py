@@ -386,19 +386,21 @@ def test_what_a_sentinel_knows_survives_new_addresses(run: Run) -> None:
 
 
 def test_a_replica_stops_without_handing_over(run: Run) -> None:
-    outcome = run("hand-over", "redis-0", {"10.0.0.0 info replication": "role:slave\r\n"})
-    assert outcome.asked == ["10.0.0.0 info replication"]
+    outcome = run("hand-over", "redis-0", {"127.0.0.1 info replication": "role:slave\r\n"})
+    assert outcome.asked == ["127.0.0.1 info replication"]
 
 
 def in_replication(*has: int) -> dict[str, str]:
-    """redis-0 is master and has written 90 bytes; what each of its replicas has."""
+    """redis-0 is master and has written 90 bytes; what each of its replicas has. Its Service does not lead to it any more:
+    so it is as soon as the pod is deleted by force.
+    """
     answers = {
         f"10.0.0.{n} info replication": f"role:slave\r\nslave_repl_offset:{offset}\r\n"
         for n, offset in enumerate(has, 1)
     }
     # What the master knows of them is a second old.
     known = "".join(f"slave{n}:ip=10.0.0.{n + 1},port=6379,state=online,offset=80,lag=0\r\n" for n in range(len(has)))
-    return {**answers, "10.0.0.0 info replication": f"role:master\r\n{known}master_repl_offset:90\r\n"}
+    return {**answers, "127.0.0.1 info replication": f"role:master\r\n{known}master_repl_offset:90\r\n"}
 
 
 def test_a_master_hands_over_before_it_stops(run: Run) -> None:
@@ -410,9 +412,9 @@ def test_a_master_hands_over_before_it_stops(run: Run) -> None:
     }
     outcome = run("hand-over", "redis-0", answers)
     assert outcome.done.returncode == 0
-    paused = outcome.asked.index("10.0.0.0 client pause 20000 write")
+    paused = outcome.asked.index("127.0.0.1 client pause 20000 write")
     assert paused < outcome.asked.index("10.0.1.1 sentinel failover mymaster")
-    assert outcome.asked[-1] == "10.0.0.0 client kill type normal"
+    assert outcome.asked[-1] == "127.0.0.1 client kill type normal"
     # It was accepted once, and must not be asked for again: that would be a second failover.
     assert "10.0.1.2 sentinel failover mymaster" not in outcome.asked
 
@@ -423,7 +425,7 @@ def test_a_master_hands_over_before_it_stops(run: Run) -> None:
 )
 def test_hand_over_waits_for_every_replica(run: Run, has: tuple[int, ...], caught_up: bool) -> None:
     asked = run("hand-over", "redis-0", in_replication(*has)).asked
-    assert (asked.count("10.0.0.0 client pause 20000 write") == 1) is caught_up
+    assert (asked.count("127.0.0.1 client pause 20000 write") == 1) is caught_up
     # It goes on in the end: the pod stops in any case.
     assert "10.0.1.0 sentinel failover mymaster" in asked
 
