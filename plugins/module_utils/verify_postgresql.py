@@ -201,7 +201,7 @@ def _no_restore_left(cluster: Cluster, namespace: str) -> None:
         where=f"ConfigMap {namespace}/postgresql-restore, of {left['metadata']['creationTimestamp']}",
         found=left["data"]["restore.yml"],
         expected="no such ConfigMap: playbooks/restore.yml deletes it at its end",
-        fix="run playbooks/restore.yml again with the same restore_time; where the data are right as they are, delete it",
+        fix="run playbooks/restore.yml again with the same restore_time; where the data are right already, delete it",
         reason="restore",
     )
 
