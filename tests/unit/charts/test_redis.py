@@ -391,8 +391,8 @@ def test_a_replica_stops_without_handing_over(run: Run) -> None:
 
 
 def in_replication(*has: int) -> dict[str, str]:
-    """redis-0 is master and has written 90 bytes; what each of its replicas has. Its Service leads nowhere any more, as when
-    the pod is deleted by force.
+    """redis-0 is master and has written 90 bytes; what each of its replicas has. Its Service leads nowhere any more:
+    so it is when the pod is deleted by force.
     """
     answers = {
         f"10.0.0.{n} info replication": f"role:slave\r\nslave_repl_offset:{offset}\r\n"
