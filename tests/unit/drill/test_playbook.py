@@ -25,7 +25,7 @@ def tasks(*options: str) -> str:
 DESTROYS = [
     "Every volume of PostgreSQL is deleted, and its pods are killed",
     "PostgreSQL is stopped",
-    "Its volumes are gone",
+    "What Patroni knows of it is gone, and its volumes are",
 ]
 
 
