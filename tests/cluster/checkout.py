@@ -11,6 +11,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,14 @@ def run(
     done = subprocess.run(command, cwd=ROOT, input=given, capture_output=True, text=True, timeout=seconds, check=False)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Waits until it holds, and fails where it does not within that time."""
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.5)
 
 
 def start_playbook(path: str, *options: str | Path, **variables: Any) -> subprocess.Popen[str]:

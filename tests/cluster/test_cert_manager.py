@@ -11,14 +11,14 @@ import base64
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
 
-from .checkout import playbook, run
+from .checkout import playbook, run, until
 from .postgresql_release import SMALL_ROLE, Release
 
 pytestmark = pytest.mark.cluster
@@ -60,13 +60,6 @@ class DataServices(Release):
     def streams(self) -> list[str]:
         """Of each standby that streams: the subject and the serial number of the certificate that it logged in with."""
         return self.query(STREAMS).stdout.split()
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.5)
 
 
 def skip_beside_another(services: DataServices) -> None:

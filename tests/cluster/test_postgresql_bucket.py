@@ -109,7 +109,7 @@ class Platform(Release):
         """What is committed is in the archive, or this fails."""
         self.inside(self.primary(), "python3", "/scripts/member", "flush")
 
-    def whole(self, another_than: str) -> str:
+    def settled(self, another_than: str) -> str:
         """The primary, once it is another one and both standbys follow."""
         ends = time.monotonic() + 90
         while True:
@@ -124,7 +124,7 @@ class Platform(Release):
 
     def left(self) -> list[str]:
         """Of each timeline that has ended, the segment in which it was left."""
-        history = self.inside(self.whole(""), "sh", "-c", f"cat $(ls {PG_WAL}/*.history | tail -1) || true").stdout
+        history = self.inside(self.settled(""), "sh", "-c", f"cat $(ls {PG_WAL}/*.history | tail -1) || true").stdout
         segments = []
         for timeline, position in (line.split()[:2] for line in history.splitlines() if line):
             high, low = (int(part, 16) for part in position.split("/"))
@@ -277,10 +277,10 @@ def test_the_unfinished_last_segment_of_a_timeline_is_not_archived(platform: Pla
     """
     earlier = len(platform.left())
     for _turn in range(4):
-        first = platform.whole("")
+        first = platform.settled("")
         switchover = ("switchover", "--leader", first, "--force")
         platform.inside(first, "patronictl", "-c", "/configuration/patroni.yml", *switchover)
-        platform.whole(first)
+        platform.settled(first)
         for _segment in range(3):
             platform.write("CREATE TABLE filler AS SELECT generate_series(1, 1000) n; DROP TABLE filler")
             platform.write("SELECT pg_switch_wal()")

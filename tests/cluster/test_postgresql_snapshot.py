@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from .checkout import helm_template, image, run
+from .checkout import helm_template, image, run, until
 
 pytestmark = pytest.mark.cluster
 
@@ -92,13 +92,6 @@ class Snapshots:
             if content["metadata"].get("deletionTimestamp"):
                 patch = ("--type=merge", "--patch", '{"metadata": {"finalizers": null}}')
                 self.kubectl("patch", "volumesnapshotcontent", content["metadata"]["name"], *patch, check=False)
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.5)
 
 
 @pytest.fixture(scope="module")

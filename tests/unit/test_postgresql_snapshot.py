@@ -142,6 +142,15 @@ def test_the_volume_of_the_primary_is_kept_and_the_old_go(api: Api, program: Mod
     assert "data-postgresql-1, 1Gi" in capsys.readouterr().out
 
 
+def test_the_new_one_is_never_an_old_one(api: Api, program: ModuleType, monkeypatch) -> None:
+    """The API's times have no fractions of a second: what was just made may look older than the program."""
+    api.put("postgresql-old", 1, LABELS)
+    monkeypatch.setenv("RETENTION_DAYS", "0")
+    program.main()
+    [name] = api.snapshots
+    assert name != "postgresql-old"
+
+
 def failure(program: ModuleType) -> str:
     with pytest.raises(SystemExit) as caught:
         program.main()
