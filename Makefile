@@ -7,7 +7,7 @@ EXTRA ?=
 # The programs of the local cluster (kind, kubectl, helm), once they are built, before others of the same names.
 export PATH := $(CURDIR)/.local/bin:$(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo test drill lint unit rust cluster-test clean distclean benchmark environment
+.PHONY: help demo test lint unit apiserver-test rust cluster-test drill clean distclean benchmark environment
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,8 +18,23 @@ environment:
 demo: environment ## Bring up a local cluster, deploy the platform, verify it, and say how to call it
 	@$(PLAYBOOK) playbooks/cluster.yml playbooks/images.yml site.yml playbooks/verify.yml $(EXTRA)
 
-test: environment ## Lint, unit tests, and the platform on a cluster of its own (molecule)
+test: environment ## All that has to pass: linters, tests, and the platform on a cluster of its own
 	@tests/run
+
+lint: environment ## The linters and the types, without any test
+	@tests/run lint
+
+unit: environment ## The tests that need no cluster
+	@tests/run unit
+
+apiserver-test: environment ## The tests of the modules on a real API server, which they start
+	@tests/run apiserver
+
+rust: environment ## The format, the lints and the tests of the Rust programs
+	@tests/run rust
+
+cluster-test: environment ## The tests that need nodes, on the local cluster, which some of them disturb
+	@tests/run cluster
 
 drill: environment ## Break the local platform on purpose, under load, and measure how it comes back
 	@$(PLAYBOOK) playbooks/drill.yml $(EXTRA)
@@ -30,5 +45,5 @@ clean: environment ## Remove the local cluster and all that was started for it
 distclean: clean ## Remove the built programs and environments of this checkout too
 	rm -rf .local
 
-benchmark: environment ## Measure make demo, and site.yml against plain helm and kubectl
-	@tests/benchmark/site
+benchmark: environment ## Measure site.yml and the modules against plain helm and kubectl, with nothing changed
+	@tests/benchmark/site && tests/benchmark/modules

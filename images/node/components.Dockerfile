@@ -9,8 +9,11 @@ ENTRYPOINT [ "/pause" ]
 
 FROM ${BASE} AS component
 RUN apt-get update \
-    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends iptables iproute2 conntrack kmod ca-certificates \
-    && rm -rf /var/lib/apt/lists/*
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends iptables ipset iproute2 conntrack kmod ca-certificates \
+    && rm -rf /var/lib/apt/lists/* \
+    # For kube-router, under the names that it calls.
+    && mkdir /usr/local/lib/iptables-legacy \
+    && for program in iptables iptables-save iptables-restore; do ln -s /usr/sbin/xtables-legacy-multi "/usr/local/lib/iptables-legacy/$program"; done
 COPY components/ /usr/local/bin/
 
 FROM component AS coredns

@@ -1,7 +1,8 @@
-// Waits for one script, runs it, and writes what came of it. The frames are described in images/runtime/src/frame.rs.
+// Waits for a script, runs it, and writes what came of it; then again, for the same caller and the same script only. The
+// frames are described in images/runtime/src/frame.rs.
 //
-// What the script can do to this file's objects changes only its own answer: the process ends with it, and the supervisor
-// relies on the kernel for everything else.
+// What the script can do to this file's objects changes only its own caller's answers, and the supervisor relies on the
+// kernel for everything else.
 'use strict';
 
 const fs = require('node:fs');
@@ -14,10 +15,12 @@ const FILE = 'script.js';
 const AsyncFunction = (async () => {}).constructor;
 const { stringify } = JSON;
 const now = process.hrtime.bigint;
+const immediately = setImmediate;
 
 let begun = 0n;
 let ended = false;
 let load = require; // what scripts get as `require`
+let work; // the script as a function
 
 function read(length) {
   const buffer = Buffer.alloc(length);
@@ -41,12 +44,26 @@ function write(kind, payload) {
   while (sent < frame.length) sent += fs.writeSync(FRAMES, frame, sent);
 }
 
-// The first frame is the answer; then the process waits for its end, so that the supervisor can read its peak of memory.
+// The first frame is the answer. After a result there may be another job; else the process waits for its end, so that the
+// supervisor can read its peak of memory.
 function end(kind, payload) {
   if (ended) return;
   ended = true;
   write(kind, payload);
-  read(1);
+  if (kind === 'R') immediately(again);
+  else read(1);
+}
+
+// In the event loop's next turn, when all that is due has run.
+function again() {
+  if (process.getActiveResourcesInfo().length > 0) {
+    write('N', '');
+    read(1);
+  }
+  begun = 0n;
+  write('S', '');
+  ended = false;
+  run();
 }
 
 function describe(error) {
@@ -115,12 +132,13 @@ function compile(script) {
 function run() {
   const { params, context, script } = JSON.parse(read(read(4).readUInt32LE(0)).toString('utf8'));
   begun = now();
-  let work;
-  try {
-    work = compile(script);
-  } catch (error) {
-    fail(error);
-    return;
+  if (script !== null) {
+    try {
+      work = compile(script);
+    } catch (error) {
+      fail(error);
+      return;
+    }
   }
   work(params, context, load).then(succeed, fail);
 }

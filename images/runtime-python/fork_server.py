@@ -82,6 +82,7 @@ def confine(rules, order, descriptors, forked_by, supervisor):
     os.setsid()
     # The fork server cannot be looked into; the supervisor has to look into this one.
     prctl(PR_SET_DUMPABLE, 1)
+    os.setpriority(os.PRIO_PROCESS, 0, order["nice"])
     oom_score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
     os.write(oom_score, b"1000")
     # 0 is empty, 1 and 2 are the log, then the job, the frames and the Landlock rules. Nothing else stays open.
@@ -108,11 +109,12 @@ def confine(rules, order, descriptors, forked_by, supervisor):
 
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     if landlock:
-        own = os.open("/proc/self", os.O_PATH)
-        rule = struct.pack("=Qi", rules["read_bits"], own)
-        succeed(libc.syscall(LANDLOCK_ADD_RULE, last, LANDLOCK_RULE_PATH_BENEATH, rule, 0))
+        for name in rules["own_process"]:
+            own = os.open(f"/proc/self/{name}", os.O_PATH)
+            rule = struct.pack("=Qi", rules["read_bits"], own)
+            succeed(libc.syscall(LANDLOCK_ADD_RULE, last, LANDLOCK_RULE_PATH_BENEATH, rule, 0))
+            os.close(own)
         succeed(libc.syscall(LANDLOCK_RESTRICT_SELF, last, 0))
-        os.close(own)
         os.close(last)
     for rule in rules["filters"]:
         program = bytearray.fromhex(rule["program"])
@@ -178,7 +180,8 @@ def serve():
     # Scripts of this user's id must not look into what all their successors come from.
     prctl(PR_SET_DUMPABLE, 0)
     # What the first script would otherwise compile and look up.
-    json.dumps(worker.call("def handle(params, context): return [params, 'é']", {}, {}))
+    worker.code = compile("def handle(params, context): return [params, 'é']", worker.FILE, "exec")
+    json.dumps(worker.call({}, {}))
     del sys.modules["script"]
     gc.collect()
     gc.freeze()

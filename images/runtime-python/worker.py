@@ -1,14 +1,15 @@
-"""Waits for one script, runs it, and writes what came of it. The frames are described in images/runtime/src/frame.rs.
-fork_server.py makes a process for each.
+"""Waits for a script, runs it, and writes what came of it; then again, for the same caller and the same script only. The
+frames are described in images/runtime/src/frame.rs. fork_server.py makes the process.
 
-What the script can do to this module's objects changes only its own answer: the process ends with it, and the
-supervisor relies on the kernel for everything else.
+What the script can do to this module's objects changes only its own caller's answers, and the supervisor relies on the
+kernel for everything else.
 """
 
 import linecache
 import os
 import random
 import sys
+import threading
 import time
 import types
 from json import dumps, loads
@@ -18,6 +19,7 @@ FRAMES = 4
 FILE = "script.py"
 
 begun = None
+code = None  # the script, compiled
 
 
 def read(length):
@@ -40,9 +42,17 @@ def write(kind, payload=b""):
 
 
 def end(kind, payload):
-    """The answer; then waits for the end, so that the supervisor can read the peak of memory."""
+    """The answer. After a result there may be another job; else waits for the end, so that the supervisor can read the
+    peak of memory."""
+    global begun
     write(kind, payload)
-    read(1)
+    if kind != b"R":
+        read(1)
+    begun = None
+    if threading.active_count() > 1:
+        write(b"N")
+        read(1)
+    write(b"S")
 
 
 def describe(error):
@@ -64,11 +74,11 @@ def fail(kind, message):
     end(kind, message[:8192].encode("utf-8", "replace"))
 
 
-def call(script, params, context):
+def call(params, context):
     module = types.ModuleType("script")
     sys.modules["script"] = module
     module.params, module.context = params, context
-    exec(compile(script, FILE, "exec"), module.__dict__)  # noqa: S102 - this is what the process is for
+    exec(code, module.__dict__)  # noqa: S102 - this is what the process is for
     handle = module.__dict__.get("handle")
     if callable(handle):
         result = handle(params, context)
@@ -82,15 +92,19 @@ def call(script, params, context):
 
 
 def run():
-    global begun
+    global begun, code
     job = loads(read(int.from_bytes(read(4), "little")))
-    # Forks have one state in common.
-    random.seed()
-    # So that traceback.print_exc() in a script shows the script's own lines.
-    linecache.cache[FILE] = (len(job["script"]), None, job["script"].splitlines(True), FILE)
+    script = job["script"]
+    if script is not None:
+        # Forks have one state in common.
+        random.seed()
+        # So that traceback.print_exc() in a script shows the script's own lines.
+        linecache.cache[FILE] = (len(script), None, script.splitlines(True), FILE)
     begun = time.monotonic_ns()
     try:
-        result = call(job["script"], job["params"], job["context"])
+        if script is not None:
+            code = compile(script, FILE, "exec")
+        result = call(job["params"], job["context"])
     except SystemExit as error:
         fail(b"X", f"the script called sys.exit({error.code!r}) before it gave a result")
     except MemoryError as error:
@@ -108,4 +122,5 @@ def run():
 
 def work():
     write(b"S")
-    run()
+    while True:
+        run()

@@ -11,15 +11,17 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import threading
 from collections import deque
+from typing import Any
 
-from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
-
-display = Display()
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.interruption import (
+    Interrupted,
+    interruptible,
+)
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.programs import Programs
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.in_process import Progress
 
 SPEC = {
     "argv": {"type": "list", "elements": "str", "required": True},
@@ -39,9 +41,9 @@ class ActionModule(ActionBase):
 
     TRANSFERS_FILES = False
 
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run argv (check_argv in check mode) and return stdout lines, rc and changed."""
-        result = super().run(tmp, task_vars)
+        result: dict[str, Any] = super().run(tmp, task_vars)
         dummy, args = self.validate_argument_spec(argument_spec=SPEC)
         argv = args["argv"]
         if self._task.check_mode:
@@ -50,52 +52,35 @@ class ActionModule(ActionBase):
                 return result
             argv = args["check_argv"]
 
-        environment = dict(os.environ, **{key: str(value) for key, value in args["environment"].items()})
-        try:
-            process = subprocess.Popen(
-                argv,
-                cwd=args["chdir"],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise AnsibleActionFail("cannot run %s: %s" % (argv[0], error)) from error
-
-        expired = threading.Event()
-
-        def expire():
-            expired.set()
-            os.killpg(process.pid, signal.SIGKILL)
-
-        timer = threading.Timer(args["timeout_seconds"], expire)
-        timer.daemon = True
-        timer.start()
+        progress = Progress(set(), silent=bool(self._task.no_log))
         lines: deque[str] = deque(maxlen=_KEPT_LINES)
+
+        def show(raw: str) -> None:
+            line = _CONTROL.sub("", raw).rstrip()
+            if line:
+                lines.append(line)
+                progress(line)
+
+        environment = {key: str(value) for key, value in args["environment"].items()}
         try:
-            for raw in process.stdout:
-                line = _CONTROL.sub("", raw).rstrip()
-                if line:
-                    lines.append(line)
-                    display.display("  " + line)
-            rc = process.wait()
-        except BaseException:
-            # Ctrl-C must not leave a build running behind the user's back.
-            os.killpg(process.pid, signal.SIGTERM)
+            with interruptible(), Programs() as programs:
+                rc = programs.follow(argv, show, args["chdir"], environment, args["timeout_seconds"])
+        except Interrupted as interrupted:
+            # All is ended: what would have happened without us happens now.
+            signal.raise_signal(interrupted.number)
             raise
-        finally:
-            timer.cancel()
+        except PlatformError as error:
+            if error.reason != "timeout":
+                return {**result, "failed": True, **error.result()}
+            rc, why = -signal.SIGTERM, "took longer than %d s and was ended" % args["timeout_seconds"]
+        else:
+            why = "ended with %d" % rc
 
         result.update(changed=bool(lines), rc=rc)
         if rc == 0:
             result["stdout_lines"] = list(lines)
         else:
-            limit = args["timeout_seconds"]
-            why = "took longer than %d s and was ended" % limit if expired.is_set() else "ended with %d" % rc
-            tail = "\n".join(list(lines)[-12:])
-            result.update(failed=True, msg="%s %s. Its last lines:\n%s" % (os.path.basename(argv[0]), why, tail))
+            # Ansible shows a failure's message in spite of no_log.
+            tail = "hidden, as no_log is set" if self._task.no_log else "\n" + "\n".join(list(lines)[-12:])
+            result.update(failed=True, msg="%s %s. Its last lines: %s" % (os.path.basename(argv[0]), why, tail))
         return result

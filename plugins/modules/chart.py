@@ -24,9 +24,13 @@ description:
     the chart does not render is not looked at.
   - Replica counts of workloads that a HorizontalPodAutoscaler scales, one of the chart or one in the cluster, are
     neither compared nor changed, also when the chart gives a count.
-  - A release that a killed run left C(pending-install), C(pending-upgrade) or C(pending-rollback) is taken over once
-    its process is known to have ended, or, for a process of another machine, after O(pending_grace_seconds). Releases
-    that are C(failed), C(superseded) or C(uninstalling) are brought to an end too.
+  - A release that a killed run left C(pending-install), C(pending-upgrade), C(pending-rollback) or C(uninstalling) is
+    taken over once its process is known to have ended, or, where nothing is known of that process, after
+    O(pending_grace_seconds). Releases that are C(failed) or C(superseded) are brought to an end too.
+  - What a chart renders anew each time (random passwords, certificates, the time) is made once. An upgrade keeps the
+    installed values, also in the middle of a text, and check mode shows what the upgrade does. A digest in a pod
+    template's annotations is kept with them, unless another field of such an object changes. Hooks are run and not
+    kept, so they get new values whenever they run.
   - Volumes can grow. Where a StatefulSet asks for a larger one, its claims get the new size, if their StorageClass
     allows it, and it is made anew around its pods, which run on. A smaller size, another class, or a class that the
     cluster does not have is an error before anything is changed.
@@ -36,8 +40,10 @@ author:
   - Lambda Microservice Platform team (@lambda-microservice-platform)
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - lambda_microservice.platform.attributes
+  - lambda_microservice.platform.attributes.in_process
 requirements:
-  - helm 3 or 4 on the machine that runs the module
+  - helm 3.13 or later, or helm 4, on the machine that runs the module
   - kubernetes >= 24.2.0 (Python)
   - PyYAML >= 3.11 (Python)
 options:
@@ -65,6 +71,16 @@ options:
         description:
           - The URL of the chart's repository. It is used as it is; no repository is added to Helm's configuration, so
             check mode works as well.
+          - A login in it works like O(releases[].repository_username) and O(releases[].repository_password), which are
+            better, since Ansible shows the arguments of tasks.
+        type: str
+      repository_username:
+        description: The user name for the chart's repository, or for the registry of an C(oci://) chart.
+        type: str
+      repository_password:
+        description:
+          - The password of O(releases[].repository_username). It reaches Helm through a private file, never its command
+            line.
         type: str
       version:
         description: The version of a chart from a repository or registry. Without it, the newest is taken.
@@ -73,6 +89,7 @@ options:
         description:
           - The release's values. They reach Helm through its standard input, never its command line.
           - They are all of the release's values; those of earlier revisions are not reused.
+          - An integer beyond 2^53 is refused, since Helm would round it. Quote it, so that it is a text.
         type: dict
         default: {}
       state:
@@ -134,28 +151,32 @@ options:
     default: helm
   pending_grace_seconds:
     description:
-      - How old a pending revision must be before it is taken over, if its process belongs to another machine and
-        nothing is known about it. The module waits until then.
+      - How long the record of a pending revision must have stayed unchanged before it is taken over, if its process
+        belongs to another machine, or to a user whose processes are hidden, and nothing is known about it. The module
+        waits until then. It is never less than O(releases[].timeout_seconds), since a hook may take so long.
+      - Times are those of the API server, or those that the module itself has waited, so the clock of this machine does
+        not matter.
       - A process of this machine is looked at instead. While it lives, the module waits for it up to
         O(releases[].timeout_seconds); once it has ended, there is no wait.
     type: int
     default: 60
 attributes:
   check_mode:
-    description: Renders and compares, and changes nothing. Works before namespaces and CustomResourceDefinitions exist.
+    details: Renders and compares, and changes nothing. Works before namespaces and CustomResourceDefinitions exist.
     support: full
   diff_mode:
-    description:
+    details:
       - Shows the changed objects before and after. Values of Secrets are replaced by marks that differ when the
         values differ.
     support: full
 notes:
-  - On localhost with a local connection it runs inside the controller's process, which saves more than a second for
-    each task. Set the variable C(platform_modules_in_process) to false to run it like any other module.
   - A Secret that a chart renders is stored by Helm in the release's record too. Passwords are better made by
     M(lambda_microservice.platform.secret).
-  - A chart that makes random values or prints the time renders anew each time. Such values are recognised by rendering
-    twice, and what is installed is kept.
+  - What a chart renders anew each time is recognised by rendering twice, where the rendering differs from the record.
+  - Helm uses the proxy that the Kubernetes client uses, and leaves out what that one leaves out (C(NO_PROXY)). An exec
+    plugin of the kubeconfig stays one for Helm, so that its token is renewed during long hooks.
+  - Ctrl-C and the task keyword C(timeout) end the running helm, which marks its release as failed, and remove the
+    folder with its credentials. The next run goes on from there.
 seealso:
   - module: lambda_microservice.platform.rollout
   - module: lambda_microservice.platform.secret
@@ -184,6 +205,8 @@ EXAMPLES = r"""
         namespace: monitoring
         chart: oci://registry.example.com/charts/logging
         version: 1.2.0
+        repository_username: deployer
+        repository_password: "{{ vault_registry_password }}"
         after: [eck-operator]
 
 - name: Leave alone what istiod sets in its own webhook
@@ -265,12 +288,18 @@ reason:
   type: str
 """
 
-from ansible_collections.lambda_microservice.platform.plugins.module_utils import chart
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.module import run_as_module
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.module import (
+    require_python,
+    run_as_module,
+)
 
 
 def main():
     """Run as an ordinary module, where the action plugin of the same name cannot run in process."""
+    require_python()
+    # Only now: an older Python could not read it.
+    from ansible_collections.lambda_microservice.platform.plugins.module_utils.chart import chart
+
     run_as_module(chart)
 
 

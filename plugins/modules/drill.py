@@ -24,6 +24,8 @@ author:
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - lambda_microservice.platform.redis
+  - lambda_microservice.platform.attributes
+  - lambda_microservice.platform.attributes.in_process
 options:
   drills:
     description: What to break, in this order.
@@ -41,8 +43,9 @@ options:
         suboptions:
           kind:
             description:
-              - C(kill_pod) deletes a pod without a grace period, C(delete_pod) with it. C(run_in_pod) runs a command in
-                it.
+              - C(kill_pod) sends SIGKILL to all processes of a pod's containers, or of the target's C(container), from
+                a pod with C(hostPID) in kube-system, which has to be allowed. C(delete_pod) deletes a pod, with its
+                grace period. C(run_in_pod) runs a command in it.
               - C(stop_nodes) kills nodes that are kind's containers on this machine, and starts them again to heal.
               - C(drain_node) cordons a node and evicts its pods, as their disruption budgets allow.
               - C(restart) restarts workloads pod by pod, one workload after the other.
@@ -83,8 +86,8 @@ options:
           unclear_at_most: {description: Failed requests whose answer does not say why., type: int}
           second_runs_at_most:
             description:
-              - Scripts that ran twice. The load's script has to give the time of its beginning (seconds since the
-                epoch) as C(began) in its result.
+              - Scripts that ran twice, or whose answer says that nothing ran although they had begun. The script has
+                to give the time of its beginning (seconds since the epoch) as C(began) in its result.
             type: int
   loads:
     description:
@@ -129,7 +132,7 @@ options:
     type: path
     required: true
   generator_image:
-    description: The image with the same program. Needed by loads that write to a store.
+    description: The image with the same program. Needed by loads that write to a store, and by C(kill_pod).
     type: str
   steady_seconds:
     description: How long a load has to be served without a failure to count as steady.
@@ -149,10 +152,10 @@ options:
     required: true
 attributes:
   check_mode:
-    description: Says which drills would be made.
+    details: Says which drills would be made.
     support: full
   diff_mode:
-    description: It breaks things, and mends them.
+    details: It breaks things, and mends them.
     support: none
 notes:
   - It breaks what it is pointed at. C(playbooks/drill.yml) asks first unless the inventory says that the cluster is
@@ -214,7 +217,7 @@ drills:
     second_runs: {description: Scripts that ran twice., type: int, returned: with the edge}
     errors: {description: The most frequent errors., type: list, elements: str, returned: measured}
 table:
-  description: The same as lines of text. The action plugin shows them itself.
+  description: The same as lines of text, which are also shown where the module runs in process.
   returned: success
   type: list
   elements: str
@@ -225,12 +228,18 @@ failed_drills:
   elements: str
 """
 
-from ansible_collections.lambda_microservice.platform.plugins.module_utils import drill
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.module import run_as_module
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.module import (
+    require_python,
+    run_as_module,
+)
 
 
 def main():
     """Run as an ordinary module, where the action plugin of the same name cannot run in process."""
+    require_python()
+    # Only now: an older Python could not read it.
+    from ansible_collections.lambda_microservice.platform.plugins.module_utils.drill import drill
+
     run_as_module(drill)
 
 

@@ -16,6 +16,9 @@ description:
   - Needs C(docker), and C(cargo) or C(go) for artefacts that are compiled.
 author:
   - Lambda Microservice Platform team (@lambda-microservice-platform)
+extends_documentation_fragment:
+  - lambda_microservice.platform.attributes
+  - lambda_microservice.platform.attributes.in_process
 options:
   images:
     description: The table.
@@ -85,10 +88,10 @@ options:
     required: true
 attributes:
   check_mode:
-    description: Says which images would be built.
+    details: Says which images would be built.
     support: full
   diff_mode:
-    description: Shows how the table of references changes.
+    details: Shows how the table of references changes.
     support: full
 """
 
@@ -120,12 +123,18 @@ built:
   elements: str
 """
 
-from ansible_collections.lambda_microservice.platform.plugins.module_utils import image
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.module import run_as_module
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.module import (
+    require_python,
+    run_as_module,
+)
 
 
 def main():
     """Run as an ordinary module, where the action plugin of the same name cannot run in process."""
+    require_python()
+    # Only now: an older Python could not read it.
+    from ansible_collections.lambda_microservice.platform.plugins.module_utils.image import image
+
     run_as_module(image)
 
 

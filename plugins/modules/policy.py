@@ -13,17 +13,28 @@ description:
     once, in an order that lets them depend on each other (Namespaces and CustomResourceDefinitions first, webhook
     configurations and admission policy bindings last).
   - Field conflicts are forced, the batch's values win. Fields that the batch does not set stay with whoever set them.
-  - What differs is first tried in a dry run. If the cluster refuses one object, the task fails with every refusal and
-    nothing is changed.
+  - What differs is first tried in a dry run, removals too. If the cluster refuses one object, the task fails with every
+    refusal and nothing is changed. A refusal that is about what the batch itself writes first (a PriorityClass, a
+    ServiceAccount, a quota, a new field of a CustomResourceDefinition) is no failure. RV(notes) names it, and the
+    object is tried when its turn comes.
   - An object whose fields and their ownership are already as the batch says is recognised without a request of its own,
     so that a run without changes costs one list per kind and namespace.
   - The batch is an ApplySet (KEP-3659). Its record is the ConfigMap C(policy-NAME) in O(namespace), its members carry
     the label C(applyset.kubernetes.io/part-of). Other tools that know ApplySets can list them.
+  - An object belongs to one batch. Naming an object with the label of another batch or tool is an error that names
+    both. An object that exists without a label is adopted, and RV(notes) says so.
+  - Objects with owner references to anything but the record are no members, whatever their labels say. Controllers
+    copy labels to what they make; such objects are never pruned.
+  - A run waits up to 30 s for what it deletes to be gone, in the reverse order, since what is written first may be
+    needed to end what is written later. The record names what is still there, until a run finds it gone.
+  - Runs of one batch at the same time never take from the record what another one has put into it.
   - A run that was interrupted leaves nothing that the next run does not finish.
 author:
   - Lambda Microservice Platform team (@lambda-microservice-platform)
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - lambda_microservice.platform.attributes
+  - lambda_microservice.platform.attributes.in_process
 options:
   name:
     description:
@@ -33,24 +44,28 @@ options:
     required: true
   namespace:
     description:
-      - Where the batch's record is. It exists already or is one of the batch's Namespaces.
+      - Where the batch's record is, at most 63 characters. It exists already or is one of the batch's Namespaces.
       - Namespaced objects without C(metadata.namespace) belong here too.
     type: str
     required: true
   objects:
     description:
-      - The objects of the batch, each with C(apiVersion), C(kind) and C(metadata.name), in any namespaces.
+      - The objects of the batch, dictionaries with C(apiVersion), C(kind) and C(metadata.name), in any namespaces.
+      - A null, such as an empty document of a YAML stream is read as, is left out.
       - A Secret's C(stringData) is stored as its C(data). A null is the same as an absent field.
       - With O(state=absent) they are only needed to find members whose record was lost.
     type: list
-    elements: dict
+    elements: raw
     default: []
   prune:
     description:
       - Delete members that the batch no longer names. Only objects with the batch's label are ever deleted, and only
         the one that was seen (by its UID).
+      - Objects of a kind whose API cannot be read now (its aggregated server is down) stay, and so does the kind in the
+        record; RV(notes) says so.
       - Namespaces, CustomResourceDefinitions, PersistentVolumes and PersistentVolumeClaims are never deleted, since
-        what they hold would go with them. They lose the label, stay, and are named in RV(notes).
+        what they hold would go with them, nor are objects that belong to a Helm release. They lose the label, stay, and
+        are named in RV(notes).
     type: bool
     default: true
   unserved:
@@ -62,19 +77,20 @@ options:
     choices: [fail, skip]
     default: fail
   state:
-    description: V(absent) deletes all members in reverse order and then the record.
+    description: V(absent) deletes all members in reverse order and then the record. While a member is not gone, the
+      task fails, names what holds it, and the record stays.
     type: str
     choices: [present, absent]
     default: present
 attributes:
   check_mode:
-    description:
+    details:
       - Tells what would change, after the same dry run.
       - Objects in namespaces and of kinds that do not exist yet count as created, and RV(notes) says that they were not
         checked.
     support: full
   diff_mode:
-    description: Shows each changed object before and after. A Secret's values are hidden, also when they differ.
+    details: Shows each changed object before and after. A Secret's values are hidden, also when they differ.
     support: full
 requirements:
   - kubernetes >= 24.2
@@ -114,8 +130,10 @@ objects:
     namespace: {description: 'The namespace, empty for objects of the whole cluster.', type: str, returned: always}
     action:
       description:
-        - V(created), V(updated), V(unchanged) or V(deleted); V(released) for an object that lost the label and stays;
-          V(kept) for one that O(prune=false) leaves.
+        - V(created), V(updated), V(unchanged) or V(deleted); V(adopted) for an object that existed before and was no
+          member; V(released) for one that lost the label and stays; V(deleting) for one whose deletion is not complete
+          (a finalizer, a grace period); V(kept) for one that O(prune=false) leaves, or that another one that is still
+          being deleted may need.
       type: str
       returned: always
     fields:
@@ -132,7 +150,8 @@ objects:
       action: updated
       fields: ['spec.ingress[0].ports[0].port']
 notes:
-  description: What a person should know, such as objects that stay and objects that could not be checked beforehand.
+  description: What a person should know, such as objects that were adopted, that stay, that are still being deleted,
+    and that could not be checked beforehand.
   returned: success
   type: list
   elements: str
@@ -147,12 +166,18 @@ errors:
   elements: dict
 """
 
-from ansible_collections.lambda_microservice.platform.plugins.module_utils import policy
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.module import run_as_module
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.module import (
+    require_python,
+    run_as_module,
+)
 
 
 def main():
     """Run as an ordinary module, where the action plugin of the same name cannot run in process."""
+    require_python()
+    # Only now: an older Python could not read it.
+    from ansible_collections.lambda_microservice.platform.plugins.module_utils.policy import policy
+
     run_as_module(policy)
 
 

@@ -20,12 +20,17 @@ description:
     whose creation is refused by a quota, an admission policy or Pod Security (20 s), an exceeded progress deadline
     (20 s), a failed Job (at once), a volume that cannot be mounted (60 s), a pod that no node can take (90 s, and not
     while an autoscaler adds one), and a workload that does not exist (30 s).
+  - What passes by itself may take the whole O(timeout_seconds). That is a registry that is busy, overloaded or does not
+    answer (its 429 and 5xx, C(pull QPS exceeded), time-outs, refused connections), and an admission webhook whose pods
+    do not answer yet.
   - The error names every workload that is not ready, with its pods, each container's last state and last log lines, and
     the events. Log lines are the containers' own text and can hold whatever they print; O(log_lines=0) leaves them out.
 author:
   - Lambda Microservice Platform team (@lambda-microservice-platform)
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - lambda_microservice.platform.attributes
+  - lambda_microservice.platform.attributes.in_process
 options:
   workloads:
     description: What to wait for.
@@ -69,10 +74,10 @@ options:
     default: 20
 attributes:
   check_mode:
-    description: Reports the states and does not wait. A workload that does not exist yet is not an error then.
+    details: Reports the states and does not wait. A workload that does not exist yet is not an error then.
     support: full
   diff_mode:
-    description: It changes nothing.
+    details: It changes nothing.
     support: none
 notes:
   - The rights to list pods, ReplicaSets, events and PersistentVolumeClaims and to read logs only serve explanations.
@@ -136,12 +141,18 @@ notes:
   elements: str
 """
 
-from ansible_collections.lambda_microservice.platform.plugins.module_utils import rollout
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.module import run_as_module
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.module import (
+    require_python,
+    run_as_module,
+)
 
 
 def main():
     """Run as an ordinary module, where the action plugin of the same name cannot run in process."""
+    require_python()
+    # Only now: an older Python could not read it.
+    from ansible_collections.lambda_microservice.platform.plugins.module_utils.rollout import rollout
+
     run_as_module(rollout)
 
 

@@ -18,11 +18,14 @@ description:
   - Texts such as a configuration file or an access list can be filled in from other values of the same call, see
     O(secrets[].render).
   - Certificates are renewed by a later run, random values never.
+  - Nothing is written unless the cluster accepts all of it in a dry run.
   - Keys that are not named are left alone, those that were named before among them. Deleting a key is left to people.
 author:
   - Lambda Microservice Platform team (@lambda-microservice-platform)
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - lambda_microservice.platform.attributes
+  - lambda_microservice.platform.attributes.in_process
 requirements:
   - kubernetes >= 24.2.0 (Python)
   - cryptography >= 42 (Python), for certificates
@@ -100,6 +103,7 @@ options:
             certificate in C(ca.crt).
           - It is renewed when less than a third of its life is left, and when its names, its authority or
             O(secrets[].certificate.is_ca) change.
+          - It begins one hour before it is made, for clocks that differ by less.
         type: dict
         suboptions:
           common_name:
@@ -139,14 +143,13 @@ options:
                 type: str
 attributes:
   check_mode:
-    description: Says which keys would be made, and writes nothing.
+    details:
+      - Says which keys would be made, and writes nothing. What the cluster would refuse, it refuses in check mode too.
+      - What goes into a namespace that does not exist yet cannot be checked; RV(notes) names it.
     support: full
   diff_mode:
-    description: Shows names of keys and what becomes of them, never a value.
+    details: Shows names of keys and what becomes of them, never a value.
     support: full
-notes:
-  - On localhost with a local connection it runs inside the controller's process. Set the variable
-    C(platform_modules_in_process) to false to run it like any other module.
 seealso:
   - module: kubernetes.core.k8s
 """
@@ -236,18 +239,29 @@ certificates_expire:
   returned: always
   type: dict
   sample: {"envoy-tls": "2027-01-31T12:00:00Z"}
+notes:
+  description: What could not be checked before it was written, or in check mode at all.
+  returned: when there is something
+  type: list
+  elements: str
 reason:
-  description: The kind of failure, such as V(arguments), V(forbidden), V(conflict), V(certificate), V(unreachable).
+  description: The kind of failure, such as V(argument), V(forbidden), V(conflict), V(certificate), V(unreachable).
   returned: on failure
   type: str
 """
 
-from ansible_collections.lambda_microservice.platform.plugins.module_utils import secret
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.module import run_as_module
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.module import (
+    require_python,
+    run_as_module,
+)
 
 
 def main():
     """Run as an ordinary module, where the action plugin of the same name cannot run in process."""
+    require_python()
+    # Only now: an older Python could not read it.
+    from ansible_collections.lambda_microservice.platform.plugins.module_utils.secret import secret
+
     run_as_module(secret)
 
 

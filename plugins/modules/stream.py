@@ -14,6 +14,8 @@ description:
   - The task is changed if the command printed anything. A command that has nothing to do therefore prints nothing.
 author:
   - Lambda Microservice Platform team (@lambda-microservice-platform)
+extends_documentation_fragment:
+  - lambda_microservice.platform.attributes
 options:
   argv:
     description: The command and its arguments.
@@ -39,10 +41,10 @@ options:
     default: 3600
 attributes:
   check_mode:
-    description: Runs O(check_argv) instead, or is skipped.
+    details: Runs O(check_argv) instead, or is skipped.
     support: partial
   diff_mode:
-    description: There is nothing to compare.
+    details: There is nothing to compare.
     support: none
 """
 

@@ -18,7 +18,7 @@ description:
     disruption budgets and working autoscalers; who is master of Redis; that forbidden pods are refused (by dry runs);
     and that only the edge is exposed.
   - Whether the cluster's network enforces NetworkPolicies is tried from a running pod, inside the cluster. Where it
-    does not, that is a warning, as no change of the platform can mend it.
+    does not, that is a warning, as no change of the platform can mend it, or a failure where it is required.
   - A failed check says where it looked, what it found, what it expected and what to do. A check that has nothing to
     stand on, because the edge or the API server does not answer, is not made.
 author:
@@ -26,6 +26,8 @@ author:
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - lambda_microservice.platform.redis
+  - lambda_microservice.platform.attributes
+  - lambda_microservice.platform.attributes.in_process
 options:
   edge:
     description: The edge, as callers see it.
@@ -131,6 +133,13 @@ options:
         type: dict
         required: true
         suboptions: *service
+      enforcement:
+        description:
+          - What it is when the connection to O(network_probe.forbidden) opens all the same, or none could be tried.
+            With V(required) the check fails; with V(warn) it warns.
+        type: str
+        choices: [required, warn]
+        default: warn
   session_calls:
     description: Over how many new connections one session is executed.
     type: int
@@ -141,10 +150,10 @@ options:
     default: 90
 attributes:
   check_mode:
-    description: It changes nothing. The sessions that it starts expire, as any client's do.
+    details: It changes nothing. The sessions that it starts expire, as any client's do.
     support: full
   diff_mode:
-    description: It changes nothing.
+    details: It changes nothing.
     support: none
 notes:
   - Environment variables of proxies are not used for the edge.
@@ -181,7 +190,7 @@ checks:
     detail: {description: What was seen., type: str, returned: always}
     seconds: {description: How long it took., type: float, returned: always}
 table:
-  description: The same as lines of text. The action plugin shows them itself.
+  description: The same as lines of text, which are also shown where the module runs in process.
   returned: success
   type: list
   elements: str
@@ -192,12 +201,18 @@ failed_checks:
   elements: str
 """
 
-from ansible_collections.lambda_microservice.platform.plugins.module_utils import verify
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.module import run_as_module
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.module import (
+    require_python,
+    run_as_module,
+)
 
 
 def main():
     """Run as an ordinary module, where the action plugin of the same name cannot run in process."""
+    require_python()
+    # Only now: an older Python could not read it.
+    from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify import verify
+
     run_as_module(verify)
 
 

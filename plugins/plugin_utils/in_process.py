@@ -11,6 +11,8 @@ module, which runs the same logic.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import sys
@@ -18,14 +20,21 @@ import threading
 from types import ModuleType
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
+from ansible import constants
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.json import Direction, get_module_encoder
 from ansible.module_utils.common.parameters import remove_values
+from ansible.module_utils.errors import UnsupportedError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
+from ansible.plugins.callback.default import CallbackModule as ForPeople
+from ansible.plugins.loader import callback_loader
 from ansible.utils.display import Display
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.module import (
+    hidden_values,
+    result_of,
+    rules_of,
+)
 
 display = Display()
 
@@ -34,12 +43,14 @@ IN_PROCESS_VARIABLE = "platform_modules_in_process"
 
 
 class InProcessAction(ActionBase):
-    """Base of the action plugins. A subclass names its logic: a module_utils module with ``ARGUMENT_SPEC`` (and, as
-    needed, ``REQUIRED_IF`` and the like) and ``run(params, check_mode, diff, progress) -> dict``.
-    """
+    """Base of the action plugins."""
 
     TRANSFERS_FILES = False
-    LOGIC: ModuleType
+
+    @property
+    def LOGIC(self) -> ModuleType:
+        """The module's logic: see module_utils/module.py."""
+        raise NotImplementedError
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """The module's result."""
@@ -47,20 +58,44 @@ class InProcessAction(ActionBase):
         if not self._may_run_here(task_vars):
             return self._execute_module(task_vars=task_vars, wrap_async=bool(self._task.async_val))
         result = super().run(tmp, task_vars)
-        params, secrets, warnings = self._validated()
-        try:
-            outcome = self.LOGIC.run(
-                params, check_mode=bool(self._task.check_mode), diff=bool(self._task.diff), progress=_Progress()
-            )
-        except PlatformError as error:
-            outcome = {"failed": True, **error.result()}
-        if warnings:
-            outcome["warnings"] = [*outcome.get("warnings", []), *warnings]
-        # The module of the same name would go through exit_json, which hides the values of no_log arguments.
-        if not getattr(self.LOGIC, "RESULT_NEEDS_NO_MASKING", False):
-            outcome = remove_values(outcome, secrets)
+        # The same bytes that a module would be sent: tags are dropped, vaulted strings decrypted, dates made strings.
+        sent = json.dumps(dict(self._task.args), cls=get_module_encoder("legacy", Direction.CONTROLLER_TO_MODULE))
+        validation = ArgumentSpecValidator(self.LOGIC.ARGUMENT_SPEC, **rules_of(self.LOGIC)).validate(json.loads(sent))
+        if validation.error_messages:
+            # As AnsibleModule says it.
+            unsupported = isinstance(validation.errors[0], UnsupportedError)
+            begin = f"Unsupported parameters for ({self._task.action}) module: " if unsupported else ""
+            return {**result, "failed": True, "msg": begin + validation.errors.msg}
+        params, no_log_values = validation.validated_parameters, validation._no_log_values
+        progress = Progress(hidden_values(self.LOGIC, params, no_log_values), silent=bool(self._task.no_log))
+        outcome = result_of(
+            self.LOGIC,
+            params,
+            no_log_values,
+            check_mode=bool(self._task.check_mode),
+            diff=bool(self._task.diff),
+            verbosity=display.verbosity,
+            progress=progress,
+            connected=lambda cluster: self._name(cluster, progress),
+        )
+        twice = [
+            "Both option %s and its alias %s are set." % (entry["option"], entry["alias"])
+            for entry in getattr(validation, "_warnings", [])
+        ]
+        if twice:
+            outcome["warnings"] = [*twice, *outcome.get("warnings", [])]
         result.update(outcome)
         return result
+
+    def _name(self, cluster: Any, progress: Progress) -> None:
+        """Say once in a play which cluster it works on."""
+        play = getattr(self._task.get_play(), "_uuid", "")
+        which = [play, cluster.host, *(self._task.args.get(name) for name in ("kubeconfig", "context"))]
+        mark = "cluster-" + hashlib.sha256(repr(which).encode()).hexdigest()
+        # Each task is a process of its own, and this folder belongs to the run: who makes the file is the first.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(os.path.join(constants.DEFAULT_LOCAL_TMP, mark), os.O_CREAT | os.O_EXCL, 0o600))
+            progress(f"cluster: {cluster.described()}")
 
     def _may_run_here(self, task_vars: dict[str, Any]) -> bool:
         if self._connection.transport != "local" or self._connection.become or self._task.async_val:
@@ -78,32 +113,32 @@ class InProcessAction(ActionBase):
         wanted = task_vars.get(IN_PROCESS_VARIABLE, True)
         return boolean(self._templar.template(wanted), strict=False)
 
-    def _validated(self) -> tuple[dict[str, Any], set[str], list[str]]:
-        # The same bytes that a module would be sent: tags are dropped, vaulted strings decrypted, dates made strings.
-        sent = json.dumps(dict(self._task.args), cls=get_module_encoder("legacy", Direction.CONTROLLER_TO_MODULE))
-        rules = {
-            name: getattr(self.LOGIC, name.upper(), None)
-            for name in ("mutually_exclusive", "required_together", "required_one_of", "required_if", "required_by")
-        }
-        validation = ArgumentSpecValidator(self.LOGIC.ARGUMENT_SPEC, **rules).validate(json.loads(sent))
-        if validation.error_messages:
-            raise AnsibleActionFail(validation.errors.msg, obj=self._task.args)
-        warnings = [
-            "%s is given both as %s and by its alias %s" % (entry["option"], entry["option"], entry["alias"])
-            for entry in getattr(validation, "_warnings", [])
-        ]
-        return validation.validated_parameters, set(validation._no_log_values), warnings
 
+class Progress:
+    """Shows a line at once, without the ``hidden`` values; threads may share it.
 
-class _Progress:
-    """Shows a line at once; threads may share it."""
+    Programs read what another callback than Ansible's default one (and those that are made from it) prints, such as
+    ``ansible.posix.json``: the lines go to stderr then.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, hidden: set[str], silent: bool = False) -> None:
+        self._hidden = hidden
+        self._silent = silent
+        self._to_stderr = not stdout_is_for_people()
         self._lock = threading.Lock()
 
     def __call__(self, line: str) -> None:
+        """Show the line, unless the task's ``no_log`` forbids it."""
+        if self._silent:
+            return
         with self._lock:
-            display.display("  " + line)
+            display.display("  " + remove_values(line, self._hidden), stderr=self._to_stderr)
+
+
+def stdout_is_for_people() -> bool:
+    """Whether lines between those of the stdout callback disturb nobody."""
+    found = callback_loader.get_with_context(constants.DEFAULT_STDOUT_CALLBACK, class_only=True).object
+    return isinstance(found, type) and issubclass(found, ForPeople)
 
 
 def _is_this_python(interpreter: str | None) -> bool:

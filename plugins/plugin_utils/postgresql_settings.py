@@ -11,12 +11,12 @@ runtime-config-connection (20.3); and https://www.pgbouncer.org/config.html for 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Any
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes import quantities
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -29,31 +29,23 @@ LEAST_CONNECTIONS = 25
 WAL_SEGMENT = 16 * MIB
 """The default of initdb, https://www.postgresql.org/docs/17/app-initdb.html."""
 
-_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
-_FACTORS = {
-    None: Decimal(1),
-    "m": Decimal("0.001"),
-    **{unit: Decimal(1000) ** power for power, unit in enumerate("kMGT", 1)},
-    **{unit + "i": Decimal(1024) ** power for power, unit in enumerate("KMGT", 1)},
-}
-
 
 def _wrong(what: str, found: object, expected: str, fix: str) -> PlatformError:
-    return PlatformError(what, found=str(found), expected=expected, fix=fix, reason="arguments")
+    return PlatformError(what, found=str(found), expected=expected, fix=fix, reason="argument")
 
 
 def quantity(name: str, value: object) -> Decimal:
     """A Kubernetes quantity as a number, of bytes or of CPUs."""
-    match = _QUANTITY.fullmatch(str(value))
-    if not match:
+    number = quantities.quantity(value)
+    if number is None or number < 0:
         raise _wrong(
             f"{name} is no quantity", repr(value), "a number with a unit, such as 16Gi or 500m", f"correct {name}"
         )
-    return Decimal(match[1]) * _FACTORS[match[2]]
+    return number
 
 
 def settings(
-    memory: object, cpu: object, storage: object, max_connections: object, overrides: Mapping[str, Any] | None = None
+    memory: object, cpu: object, storage: object, max_connections: int, overrides: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Parameters of PostgreSQL; ``overrides`` win, and a null there leaves PostgreSQL's own default."""
     memory_bytes, storage_bytes = quantity("memory", memory), quantity("storage", storage)
@@ -66,13 +58,11 @@ def settings(
         raise _wrong(
             "PostgreSQL has too small a volume", storage, "512Mi or more", "raise data_services_postgresql_storage"
         )
-    # -e NAME=VALUE gives a text.
-    connections_wanted = int(str(max_connections)) if re.fullmatch("[0-9]+", str(max_connections)) else 0
-    if connections_wanted < LEAST_CONNECTIONS:
+    if max_connections < LEAST_CONNECTIONS:
         raise _wrong(
             "PostgreSQL has too few connections",
-            repr(max_connections),
-            f"a whole number, {LEAST_CONNECTIONS} or more",
+            max_connections,
+            f"{LEAST_CONNECTIONS} or more",
             "raise data_services_postgresql_max_connections",
         )
     # 20.4: "a reasonable starting value for shared_buffers is 25% of the memory".
@@ -80,14 +70,14 @@ def settings(
     # 20.5: max_wal_size is a soft limit, so a tenth of the volume leaves room for the load that goes over it.
     max_wal_size = min(max(storage_bytes / 10, Decimal(4 * WAL_SEGMENT)), Decimal(16 * GIB))
     derived = {
-        "max_connections": connections_wanted,
+        "max_connections": max_connections,
         "shared_buffers": _size(shared_buffers),
         # 20.7: what both PostgreSQL and the kernel can keep of its files; the page cache counts to the pod's memory.
         "effective_cache_size": _size(memory_bytes * 3 / 4),
         # 20.4: each sort of each session may take so much, a hash twice as much (hash_mem_multiplier 2). A quarter of
         # the memory that is left leaves room for the page cache when every session has one of either.
         "work_mem": _size(
-            min(max((memory_bytes - shared_buffers) / 4 / connections_wanted, Decimal(64 * KIB)), Decimal(256 * MIB))
+            min(max((memory_bytes - shared_buffers) / 4 / max_connections, Decimal(64 * KIB)), Decimal(256 * MIB))
         ),
         # 20.4: one session has only one such operation at a time; autovacuum's three workers may have one each.
         "maintenance_work_mem": _size(min(max(memory_bytes / 32, Decimal(MIB)), Decimal(GIB))),
@@ -130,12 +120,9 @@ def connections(
     fewer, and for ``reserve`` (superusers, PgBouncer's own queries, members, backups). Clients in ``rotated`` have the
     pools of two logins for a while.
     """
-    # -e NAME=VALUE gives texts.
-    poolers, max_client_connections = int(poolers), int(max_client_connections)
-    max_connections, reserve = int(max_connections), int(reserve)
     limits = {}
     for name, client in clients.items():
-        opened, pool = int(client["connections"]), int(client["pool"])
+        opened, pool = client["connections"], client["pool"]
         if opened < 1 or pool < 1:
             raise _wrong(
                 f"the client {name} could not connect", f"connections {opened}, pool {pool}", "1 or more of each",
@@ -143,7 +130,7 @@ def connections(
             )  # fmt: skip
         # While a PgBouncer is replaced there is one more of them.
         limits[name] = pool * (poolers + 1)
-    wanted = {name: int(client["connections"]) for name, client in clients.items()}
+    wanted = {name: client["connections"] for name, client in clients.items()}
     told = " + ".join(f"{name} {count}" for name, count in wanted.items())
     if sum(wanted.values()) > max_client_connections:
         raise _wrong(

@@ -31,7 +31,7 @@ def kubeconfig():
 @pytest.fixture(scope="session")
 def cluster(kubeconfig):
     """The module's own access to the cluster, to prepare and to look."""
-    from ansible_collections.lambda_microservice.platform.plugins.module_utils.cluster import Cluster
+    from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.client import Cluster
 
     return Cluster({"kubeconfig": kubeconfig})
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 
 import redis
 import yaml
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.cluster import Cluster, concurrently
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.pod_exec import Ran, run_in_pod
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.concurrency import concurrently
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.client import Cluster
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.exec import Ran, run_in_pod
 
 from .checkout import ROOT, helm_upgrade, image
 

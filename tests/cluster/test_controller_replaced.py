@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_edge import Edge
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.edge import Edge
 
 from .edge_load import AUTHORITY, HTTP2, KEPT, NEW, RATE, URL, Kubectl, Load, assert_no_failure, restart
 

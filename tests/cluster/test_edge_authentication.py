@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_checks import Passed
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_edge import Answer, Edge
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.checks import Passed
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.edge import Answer, Edge
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 

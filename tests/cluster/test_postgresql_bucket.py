@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.cluster import Cluster
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_postgresql import (
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.client import Cluster
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.postgresql import (
     postgresql_backup,
     postgresql_roles,
 )

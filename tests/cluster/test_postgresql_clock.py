@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify_cluster import Platform
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.cluster import Platform
 
 from .checkout import image, run
 from .postgresql_release import Release, Writer, standbys, whole

@@ -75,7 +75,7 @@ def test_a_wrong_time_touches_nothing(time_given: str, told: str) -> None:
 
 def test_no_answer_touches_nothing() -> None:
     before = pods()
-    code, said = restore(restore_confirm="maybe")
+    code, said = restore(restore_confirm="no")
     assert code != 0
     assert "Nothing was touched. Answer yes" in said
     assert pods() == before

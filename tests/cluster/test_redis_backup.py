@@ -7,7 +7,7 @@ import time
 
 import pytest
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.rollout import Rollout
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.rollout.rollout import Rollout
 
 from .checkout import playbook
 from .redis_release import Release
@@ -47,8 +47,8 @@ def restore(release: Release, copy: str, kubeconfig: str) -> tuple[int, str]:
     return playbook(
         "playbooks/restore-redis.yml",
         data_services_namespace=release.namespace,
-        redis_restore_confirm="yes",
-        redis_restore_copy=copy,
+        restore_confirm="yes",
+        restore_redis_copy=copy,
         platform_kubeconfig=kubeconfig,
     )
 

@@ -1,5 +1,6 @@
 //! The HTTP API. openapi.yaml describes it, and a test holds the two together.
 
+mod first_answers;
 mod functions;
 mod observe;
 mod request;
@@ -31,10 +32,11 @@ use crate::error::ApiError;
 use crate::language::{Language, PerLanguage};
 use crate::metrics::{LanguageLabels, Metrics, ShedLabels};
 use crate::redis_master::{RedisMaster, RedisUnavailable};
-use crate::runtime_client::{Execution, RuntimeClient};
+use crate::runtime_client::{Execution, Owner, RuntimeClient};
 use crate::session::{Session, SessionStore, StoredSession};
 use crate::shutdown::Lifecycle;
 use crate::trace_context::TraceContext;
+use first_answers::FirstAnswers;
 use observe::Facts;
 use request::{JsonText, LanguageTitle, UserId, json_body, session_id};
 
@@ -52,6 +54,7 @@ pub struct Api {
     runtimes: RuntimeClient,
     metrics: Arc<Metrics>,
     lifecycle: Lifecycle,
+    first_answers: FirstAnswers,
     requests: Semaphore,
     /// A limit for each language: a slow runtime holds up callers of its own language alone.
     executions: PerLanguage<Semaphore>,
@@ -92,6 +95,7 @@ impl Api {
             records,
             metrics,
             lifecycle,
+            first_answers: FirstAnswers::new(),
             config,
             _tasks: tasks,
         }
@@ -259,7 +263,9 @@ async fn initialize(
     facts.set_language(language);
     let body = json_body(request, api.config.max_body_size).await?;
     let body: InitializeBody<'_> = request::parse(&body)?;
-    let context = body.context.checked("context")?;
+    let context = body
+        .context
+        .checked("context", api.config.max_context_size)?;
     let (stored, function_version);
     let (script_content, script_size) = match body.script_content {
         Some(script) => {
@@ -367,12 +373,17 @@ async fn execute(
     let request_id = session_id(request.uri().path())?;
     facts.set_request_id(request_id);
     let time_limit = request::time_limit(request.headers(), api.config.runtime_timeout)?;
+    let account = request::account(request.headers(), user_id.as_deref());
     let body = json_body(request, api.config.max_body_size).await?;
     let body: ExecuteBody<'_> = request::parse(&body)?;
-    let params = body.params.checked("params")?;
+    let params = body.params.checked("params", api.config.max_body_size)?;
     let stored = find_session(&api, request_id).await?;
     let session = owned_session(&stored, user_id.as_deref())?;
     facts.set_language(session.language);
+    let owner = Owner {
+        caller: caller(&session, request_id),
+        account,
+    };
     let Ok(_permit) = api.executions.get(session.language).try_acquire() else {
         let message = format!("too many {} executions at once", session.language);
         return Err(shed(&api, "executions", &message));
@@ -392,7 +403,14 @@ async fn execute(
     };
     let executed = api
         .runtimes
-        .execute(session.language, &execution, time_limit, &trace, deadline)
+        .execute(
+            session.language,
+            &execution,
+            owner,
+            time_limit,
+            &trace,
+            deadline,
+        )
         .await
         .map_err(|failure| failure.into_api_error(session.language))?;
     Ok(Json(Executed {
@@ -401,6 +419,15 @@ async fn execute(
         execution_time_ms: executed.execution_time_ms,
         memory_usage_bytes: executed.memory_usage_bytes,
     }))
+}
+
+/// Who may share a process: a user's executions, or without a user those of one session.
+fn caller(session: &Session<'_>, request_id: Uuid) -> HeaderValue {
+    let caller = match session.user_id.as_deref() {
+        Some(user_id) => format!("user {user_id}"),
+        None => format!("session {request_id}"),
+    };
+    HeaderValue::try_from(caller).expect("a user's id was checked to be visible ASCII when it came")
 }
 
 #[derive(Serialize)]
@@ -474,7 +501,7 @@ async fn health() -> impl IntoResponse {
 }
 
 /// Ready is a replica that can keep sessions and is not shutting down. A runtime or a database that is away is shown, but
-/// only its language or registered functions suffer from it, so the replica stays.
+/// only its language or registered functions suffer from it, so the replica stays. A new one waits for their first answers.
 async fn readiness(State(api): State<Arc<Api>>) -> Response {
     let deadline = Instant::now() + READINESS_TIMEOUT;
     let check = |language| api.runtimes.check(language, deadline);
@@ -489,8 +516,17 @@ async fn readiness(State(api): State<Arc<Api>>) -> Response {
         Err(message) => json!({"status": "down", "message": message}),
     };
     let redis = redis.map_err(|RedisUnavailable(cause)| cause);
-    let database = match &api.database {
-        Some(database) => part(&database.state()),
+    let database = api.database.as_ref().map(|database| database.state());
+    let answers = [
+        ("redis", redis.is_ok()),
+        ("database", database.as_ref().is_none_or(Result::is_ok)),
+        ("nodejs-runtime", nodejs.is_ok()),
+        ("python-runtime", python.is_ok()),
+        ("rust-runtime", rust.is_ok()),
+    ];
+    let awaited = api.first_answers.awaited(&answers);
+    let database = match &database {
+        Some(state) => part(state),
         None => json!({"status": "off"}),
     };
     let parts = json!({
@@ -503,6 +539,10 @@ async fn readiness(State(api): State<Arc<Api>>) -> Response {
     let problem = match &redis {
         _ if api.lifecycle.is_draining() => "this replica is shutting down".to_owned(),
         Err(cause) => format!("redis is down: {cause}"),
+        Ok(()) if !awaited.is_empty() => {
+            let awaited = awaited.join(", ");
+            format!("this replica is new and waits for a first answer of: {awaited}")
+        }
         Ok(()) => return Json(json!({"status": "ready", "parts": parts})).into_response(),
     };
     let body = json!({

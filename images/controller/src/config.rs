@@ -26,6 +26,7 @@ pub struct Config {
     pub runtime_timeout: Duration,
     pub runtime_max_retries: u32,
     pub max_script_size: usize,
+    pub max_context_size: usize,
     pub max_body_size: usize,
     pub max_result_size: usize,
     pub max_functions_per_user: u32,
@@ -244,6 +245,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
                 &format!("at least MAX_SCRIPT_SIZE ({max_script_size}), as the script is a part of the body"),
             );
         }
+        let max_context_size = self.number("MAX_CONTEXT_SIZE", 256 << 10, 2..=512 << 20, BYTES);
         Some(Config {
             api_address: SocketAddr::new(host, port as u16),
             metrics_address: SocketAddr::new(host, metrics_port as u16),
@@ -256,6 +258,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
                 "a number of retries",
             ) as u32,
             max_script_size: max_script_size as usize,
+            max_context_size: max_context_size as usize,
             max_body_size: max_body_size as usize,
             max_result_size: self.number("MAX_RESULT_SIZE", 8 << 20, 1..=512 << 20, BYTES) as usize,
             max_concurrent_requests: self.number(

@@ -4,7 +4,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-/// What a caller can tell apart. RATE_LIMITED (429) belongs to the same set and is given by the edge alone.
+/// What a caller can tell apart. RATE_LIMITED is given by the edge too, where a caller sends too much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
     InvalidRequest,
@@ -13,6 +13,7 @@ pub enum ErrorCode {
     PayloadTooLarge,
     RuntimeError,
     Timeout,
+    RateLimited,
     Unavailable,
     Internal,
 }
@@ -26,6 +27,7 @@ impl ErrorCode {
             ErrorCode::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
             ErrorCode::RuntimeError => "RUNTIME_ERROR",
             ErrorCode::Timeout => "TIMEOUT",
+            ErrorCode::RateLimited => "RATE_LIMITED",
             ErrorCode::Unavailable => "UNAVAILABLE",
             ErrorCode::Internal => "INTERNAL_ERROR",
         }
@@ -39,6 +41,7 @@ impl ErrorCode {
             ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorCode::RuntimeError => StatusCode::UNPROCESSABLE_ENTITY,
             ErrorCode::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -84,6 +87,14 @@ impl ApiError {
         ApiError {
             retry_after: Some(retry_after),
             ..ApiError::new(ErrorCode::Unavailable, message)
+        }
+    }
+
+    /// Nothing ran, as the caller itself holds all that it may.
+    pub fn rate_limited(message: impl Into<String>, retry_after: Duration) -> Self {
+        ApiError {
+            retry_after: Some(retry_after),
+            ..ApiError::new(ErrorCode::RateLimited, message)
         }
     }
 

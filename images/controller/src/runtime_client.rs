@@ -29,6 +29,18 @@ use pool::{Connection, Pool};
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// By which a runtime learns how long the script may run, where that is not its default.
 const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("x-timeout-seconds");
+/// By which it learns whose execution it is: it may run a script again in a process that ran it before, for the same caller.
+const CALLER_HEADER: HeaderName = HeaderName::from_static("x-caller");
+/// By which it learns whose share of its places the execution takes.
+const ACCOUNT_HEADER: HeaderName = HeaderName::from_static("x-account");
+
+/// Whose an execution is.
+pub struct Owner {
+    /// Who may share a process.
+    pub caller: HeaderValue,
+    /// Whose share of the places it takes.
+    pub account: HeaderValue,
+}
 
 pub struct RuntimeClient {
     runtimes: Arc<PerLanguage<Runtime>>,
@@ -100,6 +112,11 @@ pub enum Failure {
         message: String,
         retry_after: Duration,
     },
+    /// The caller itself holds all places that it may: nothing ran.
+    Share {
+        message: String,
+        retry_after: Duration,
+    },
     /// The script's fault.
     Script(String),
     /// The runtime did not accept what the caller sent.
@@ -117,6 +134,7 @@ impl Failure {
         match self {
             Failure::Unreachable(_) => "unreachable",
             Failure::Busy { .. } => "busy",
+            Failure::Share { .. } => "share",
             Failure::Script(_) => "script_error",
             Failure::Rejected { .. } => "rejected",
             Failure::Timeout(_) => "timeout",
@@ -137,6 +155,10 @@ impl Failure {
                 message,
                 retry_after,
             } => ApiError::unavailable(message, retry_after),
+            Failure::Share {
+                message,
+                retry_after,
+            } => ApiError::rate_limited(message, retry_after),
             Failure::Script(message) => ApiError::new(ErrorCode::RuntimeError, message),
             Failure::Rejected { code, message } => ApiError::new(code, message),
             Failure::Timeout(message) => ApiError::new(ErrorCode::Timeout, message),
@@ -184,6 +206,7 @@ impl RuntimeClient {
         &self,
         language: Language,
         execution: &Execution<'_>,
+        owner: Owner,
         time_limit: Option<Duration>,
         trace: &TraceContext,
         deadline: Instant,
@@ -192,6 +215,8 @@ impl RuntimeClient {
         let body =
             Bytes::from(serde_json::to_vec(execution).expect("JSON texts in a struct are JSON"));
         let mut headers = HeaderMap::new();
+        headers.insert(CALLER_HEADER, owner.caller);
+        headers.insert(ACCOUNT_HEADER, owner.account);
         if let Some(limit) = time_limit {
             let seconds = HeaderValue::try_from(limit.as_secs_f64().to_string());
             headers.insert(TIMEOUT_HEADER, seconds.expect("digits and a dot"));
@@ -356,6 +381,10 @@ fn read_answer(
         StatusCode::PAYLOAD_TOO_LARGE => Failure::Rejected {
             code: ErrorCode::PayloadTooLarge,
             message,
+        },
+        StatusCode::TOO_MANY_REQUESTS => Failure::Share {
+            message,
+            retry_after: retry_after(headers),
         },
         StatusCode::SERVICE_UNAVAILABLE => Failure::Busy {
             message,

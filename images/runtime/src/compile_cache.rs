@@ -11,6 +11,7 @@ use tokio::sync::OnceCell;
 use crate::compiler::Compiler;
 use crate::execution::{Failure, FailureKind};
 use crate::metrics::{CacheResult, Metrics};
+use crate::random;
 
 /// What an entry costs besides its program: a failed compilation keeps its message.
 const ENTRY_BYTES: u64 = 4096;
@@ -49,7 +50,6 @@ pub struct CompileCache {
 struct Entries {
     by_key: HashMap<Key, Entry>,
     clock: u64,
-    serial: u64,
 }
 
 impl CompileCache {
@@ -69,7 +69,7 @@ impl CompileCache {
     }
 
     /// The program of `script`, from the cache, or compiled now. A script that does not compile is remembered as well.
-    pub async fn program(&self, script: &str) -> Result<Arc<Program>, Failure> {
+    pub async fn program(&self, account: &str, script: &str) -> Result<Arc<Program>, Failure> {
         let key: Key = Sha256::digest(script.as_bytes()).into();
         let (cell, path, result) = self
             .entries
@@ -80,7 +80,7 @@ impl CompileCache {
         // Where the request that compiles goes away, another that waits here takes over (tokio's OnceCell).
         let outcome = cell
             .get_or_try_init(|| async {
-                match self.compiler.compile(script, &path).await {
+                match self.compiler.compile(account, script, &path).await {
                     Ok(()) => {
                         let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
                         Ok(Ok(Arc::new(Program {
@@ -88,9 +88,9 @@ impl CompileCache {
                             bytes,
                         })))
                     }
-                    // Of the machine's state, not the script's: the next request tries again.
-                    Err(failure) if failure.kind == FailureKind::Internal => Err(failure),
-                    Err(failure) => Ok(Err(failure)),
+                    Err(failure) if failure.kind == FailureKind::Compile => Ok(Err(failure)),
+                    // No verdict of the compiler's: the next request tries again.
+                    Err(failure) => Err(failure),
                 }
             })
             .await?
@@ -112,7 +112,6 @@ impl Entries {
         folder: &std::path::Path,
     ) -> (Arc<OnceCell<Outcome>>, PathBuf, CacheResult) {
         self.clock += 1;
-        self.serial += 1;
         let result = match self.by_key.get(&key) {
             Some(entry) if entry.cell.initialized() => CacheResult::Hit,
             Some(_) => CacheResult::Joined,
@@ -120,12 +119,9 @@ impl Entries {
         };
         let entry = self.by_key.entry(key).or_default();
         entry.used = self.clock;
-        // A name of its own for every attempt: a program that is still executed keeps its file when its entry is gone.
-        (
-            entry.cell.clone(),
-            folder.join(self.serial.to_string()),
-            result,
-        )
+        // A name of its own for every attempt: a program that is still executed keeps its file when its entry is gone. One
+        // that cannot be guessed, as it tells that somebody runs that program.
+        (entry.cell.clone(), folder.join(random::name()), result)
     }
 
     /// Drops what was used longest ago until the rest fits. Gives the bytes of the rest.

@@ -1,17 +1,19 @@
 //! Makes a program of a Rust script. The compiler is confined as scripts are: the text that it reads is a caller's, and
 //! `include_str!` reads files.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::config::Config;
 use crate::execution::{Failure, FailureKind, Log};
 use crate::language::Language;
 use crate::metrics::Metrics;
+use crate::places::{Places, Refused, Turn};
 use crate::process::Process;
 use crate::scratch::Scratch;
 use crate::watch::{self, Breach};
@@ -23,8 +25,8 @@ const EPILOGUE: &str = "
 const _: fn(::serde_json::Value, ::serde_json::Value) -> Result<::serde_json::Value, String> = handle;
 fn main() { ::lambda_worker::run(handle) }
 ";
-/// rustc's exit status when it panics.
-const CRASHED: i32 = 101;
+/// rustc's exit status when it has found errors. Any other is none that it gives on purpose.
+const VERDICT: i32 = 1;
 const MESSAGE_BYTES: usize = 4096;
 
 pub struct Compiler {
@@ -32,7 +34,7 @@ pub struct Compiler {
     config: Arc<Config>,
     language: Arc<Language>,
     metrics: Arc<Metrics>,
-    slots: Semaphore,
+    places: Arc<Places<Process>>,
 }
 
 impl Compiler {
@@ -42,19 +44,45 @@ impl Compiler {
         language: Arc<Language>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let slots = Semaphore::new(config.compile.slots);
+        let places = Places::new(
+            config.compile.slots,
+            config.max_queue,
+            config.caller_share,
+            Duration::ZERO,
+            |_| {},
+        );
         Self {
             supervisor,
             config,
             language,
             metrics,
-            slots,
+            places,
         }
     }
 
-    /// Writes the program for `script` to `program`. Waits for a place among the compilers under way.
-    pub async fn compile(&self, script: &str, program: &Path) -> Result<(), Failure> {
-        let _slot = self.slots.acquire().await.expect("never closed");
+    /// Writes the program for `script` to `program`. Waits for a place among the compilers under way, for which callers
+    /// take turns, for as long as its own request does.
+    pub async fn compile(
+        &self,
+        account: &str,
+        script: &str,
+        program: &Path,
+    ) -> Result<(), Failure> {
+        let place = match self.places.take(account, None) {
+            Ok(Turn::Now(place)) => Ok(place),
+            Ok(Turn::Later(queued)) => queued.wait(Duration::MAX).await,
+            Err(refused) => Err(refused),
+        };
+        let _place = place.map_err(|refused| match refused {
+            Refused::Share => Failure::new(
+                FailureKind::Share,
+                "as many scripts of this caller as may be wait to be compiled; try again in a moment",
+            ),
+            Refused::Full => Failure::new(
+                FailureKind::Starved,
+                "too many scripts wait to be compiled; try again in a moment",
+            ),
+        })?;
         let begun = Instant::now();
         let result = self.compile_now(script, program).await;
         self.metrics.compiled(begun.elapsed());
@@ -82,7 +110,8 @@ impl Compiler {
         let mut process = Process::start(&self.supervisor, &spec, scratch).map_err(internal)?;
 
         let limit = &self.config.compile;
-        let deadline = Instant::now() + limit.timeout;
+        // Its processor time is limited to a third of that: a script that takes too long is told from a machine that is busy.
+        let deadline = Instant::now() + 3 * limit.timeout;
         let mut log = Log::default();
         let limits = crate::limits::Limits {
             memory_bytes: limit.memory_bytes,
@@ -95,43 +124,63 @@ impl Compiler {
         tokio::select! {
             // The log ends when the compiler and all that it has started are gone.
             () = log.read(&mut process.pipes.log, self.config.limits.output_bytes) => {}
-            breach = watch::watch(pid, &folder, &limits, &mut peak) => {
+            breach = watch::watch(pid, &folder, &limits, limit.timeout + Duration::from_secs(2), &mut peak) => {
                 let what = match breach {
+                    Breach::CpuTime => return Err(too_much_work(limit.timeout)),
                     Breach::Memory => format!("memory to compile than {} MiB", limit.memory_bytes >> 20),
                     Breach::Disk => format!("space to compile than {} MiB", limits.scratch_bytes >> 20),
                     Breach::Threads => format!("threads to compile than {}", limits.threads),
                 };
-                return Err(Failure::new(FailureKind::Compile, format!("the script takes more {what}")));
+                return Err(Failure::new(FailureKind::CompileLimit, format!("the script takes more {what}")));
             }
             () = sleep_until(deadline) => {
+                // Its processor time has a limit of its own: this is a machine that has too much to do.
                 return Err(Failure::new(
-                    FailureKind::Compile,
-                    format!("the script took longer to compile than {} s", limit.timeout.as_secs()),
+                    FailureKind::Starved,
+                    format!("the compiler had too little of the processor for {} s; try again in a moment", 3 * limit.timeout.as_secs()),
                 ));
             }
         }
-        let status = timeout(Duration::from_secs(1), process.exit()).await;
-        match status {
-            Ok(Ok(status)) if status.success() => {
-                // The folder is wiped when the process is dropped, so the program moves out before.
-                std::fs::rename(&built, program).map_err(internal)
-            }
-            Ok(Ok(status)) if status.code() == Some(i32::from(crate::sandbox::FAILED)) => {
-                Err(Failure::new(FailureKind::Internal, log.text()))
-            }
-            Ok(Ok(status)) if status.code() == Some(CRASHED) => {
-                tracing::error!(log = log.text(), "the compiler crashed");
-                Err(Failure::new(
-                    FailureKind::Compile,
-                    "the compiler crashed on this script",
-                ))
-            }
-            Ok(Ok(_)) => Err(Failure::new(FailureKind::Compile, message(&log.text()))),
-            _ => Err(Failure::new(
-                FailureKind::Compile,
-                "the compiler wrote more than it may",
-            )),
+        let exit = timeout(Duration::from_secs(1), process.exit()).await;
+        let log = log.text();
+        if let Some(refusal) = process.refusal(&log) {
+            return Err(Failure::new(FailureKind::Internal, refusal));
         }
+        let Ok(Ok(status)) = exit else {
+            return Err(Failure::new(
+                FailureKind::CompileLimit,
+                "the compiler wrote more than it may",
+            ));
+        };
+        if status.success() {
+            // The folder is wiped when the process is dropped, so the program moves out before.
+            return std::fs::rename(&built, program).map_err(internal);
+        }
+        Err(self.failure(status, &log))
+    }
+
+    fn failure(&self, status: ExitStatus, log: &str) -> Failure {
+        // The linker is a process of its own, and rustc tells its end as an error of the script's.
+        let linker_killed = log
+            .lines()
+            .any(|line| line.contains("linking with") && line.contains("signal: "));
+        if status.code() == Some(VERDICT) && !linker_killed {
+            return Failure::new(FailureKind::Compile, message(log));
+        }
+        if status.signal() == Some(libc::SIGXCPU) {
+            return too_much_work(self.config.compile.timeout);
+        }
+        if linker_killed || status.signal() == Some(libc::SIGKILL) {
+            return Failure::new(
+                FailureKind::Starved,
+                "the compiler was ended by the machine; try again in a moment",
+            );
+        }
+        tracing::error!(log, "the compiler crashed");
+        Failure::new(
+            FailureKind::CompileLimit,
+            "the compiler crashed on this script",
+        )
     }
 
     fn arguments(&self) -> Vec<String> {
@@ -166,6 +215,14 @@ impl Compiler {
         arguments.push("script.rs".into());
         arguments
     }
+}
+
+fn too_much_work(most: Duration) -> Failure {
+    let seconds = most.as_secs();
+    Failure::new(
+        FailureKind::CompileLimit,
+        format!("the script takes more than {seconds} s of processor time to compile"),
+    )
 }
 
 /// The compiler's messages, shortened at a line's end.

@@ -67,12 +67,17 @@ pub struct Config {
     /// Folder under which every process gets its own; must be writable and is emptied at start.
     pub scratch_root: PathBuf,
     pub limits: Limits,
+    /// More than the controller lets a script, a context and params have together: what it takes can be executed.
     pub max_body_bytes: usize,
     pub max_script_bytes: usize,
     pub max_concurrency: usize,
     pub max_queue: usize,
+    /// Of the places and of the queue, for one caller.
+    pub caller_share: f64,
     pub queue_wait: Duration,
     pub warm_processes: usize,
+    /// How long a process waits for the next execution of its caller's script; None where each is used once.
+    pub reuse: Option<Duration>,
     /// Interpreters that start at a time, where they are not forked.
     pub start_concurrency: usize,
     /// Time between SIGTERM and the end of accepting: what the endpoints' removal takes to reach every client.
@@ -166,12 +171,34 @@ impl Config {
                 .unwrap_or_else(|| "/tmp/lambda".into())
                 .into(),
             limits,
-            max_body_bytes: number("MAX_BODY_BYTES", 6 * MIB, 1024, 1 << 30)? as usize,
+            max_body_bytes: number("MAX_BODY_BYTES", 9 * MIB, 1024, 1 << 30)? as usize,
             max_script_bytes: number("MAX_SCRIPT_SIZE", MIB, 1, 1 << 30)? as usize,
             max_concurrency,
-            max_queue: number("MAX_QUEUE", 2 * max_concurrency as u64, 0, 65536)? as usize,
+            max_queue: number("MAX_QUEUE", (2 * max_concurrency as u64).max(64), 0, 65536)?
+                as usize,
+            caller_share: match variable("CALLER_SHARE").map(|text| (text.parse::<f64>(), text)) {
+                None => 0.5,
+                Some((Ok(share), _)) if share > 0.0 && share <= 1.0 => share,
+                Some((_, found)) => {
+                    return Err(wrong(
+                        "CALLER_SHARE",
+                        &found,
+                        "a number greater than 0, at most 1",
+                    ));
+                }
+            },
             queue_wait: Duration::from_secs(number("QUEUE_SECONDS", 1, 0, 600)?),
             warm_processes: number("WARM_PROCESSES", warm, 0, 1024)? as usize,
+            reuse: match variable("REUSE").as_deref() {
+                None | Some("caller") => Some(Duration::from_secs(number(
+                    "REUSE_IDLE_SECONDS",
+                    60,
+                    1,
+                    3600,
+                )?)),
+                Some("none") => None,
+                Some(found) => return Err(wrong("REUSE", found, "caller or none")),
+            },
             // Two at least, so that one that hangs does not hold up all.
             start_concurrency: number("START_CONCURRENCY", cpus.max(2) as u64, 1, 1024)? as usize,
             drain: Duration::from_secs(number("DRAIN_SECONDS", 5, 0, 600)?),

@@ -5,15 +5,15 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use lambda_common::json;
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
 use tokio::time::{Instant, timeout};
 
 use crate::frame::{self, Frame, FrameError, Kind};
-use crate::json;
 use crate::limits::Limits;
-use crate::process::Process;
-use crate::sandbox;
+use crate::process::{Fresh, MOST_USES, Process};
 use crate::watch::{self, Breach};
 
 /// What is kept of the output, from its end: interpreters say there why they die.
@@ -31,7 +31,7 @@ pub struct Success {
     pub memory_bytes: u64,
 }
 
-/// Why there is no result. Every kind but `Internal` is the script's doing.
+/// Why there is no result. Every kind but `Starved`, `Share` and `Internal` is the script's doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureKind {
     Exception,
@@ -43,14 +43,21 @@ pub enum FailureKind {
     Threads,
     NotJson,
     Channel,
+    /// The compiler's own verdict.
     Compile,
+    /// The script took more of something to compile than it may.
+    CompileLimit,
     Timeout,
     CpuTime,
+    /// The machine had not enough for it; nothing ran.
+    Starved,
+    /// The caller has its share of it already; nothing ran.
+    Share,
     Internal,
 }
 
 impl FailureKind {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Exception,
         Self::Exit,
         Self::Signal,
@@ -61,8 +68,11 @@ impl FailureKind {
         Self::NotJson,
         Self::Channel,
         Self::Compile,
+        Self::CompileLimit,
         Self::Timeout,
         Self::CpuTime,
+        Self::Starved,
+        Self::Share,
         Self::Internal,
     ];
 
@@ -78,8 +88,11 @@ impl FailureKind {
             Self::NotJson => "not_json",
             Self::Channel => "channel",
             Self::Compile => "compile",
+            Self::CompileLimit => "compile_limit",
             Self::Timeout => "timeout",
             Self::CpuTime => "cpu_time",
+            Self::Starved => "starved",
+            Self::Share => "share",
             Self::Internal => "internal",
         }
     }
@@ -154,9 +167,19 @@ pub async fn started(process: &mut Process, limit: Duration) -> Result<(), Failu
     }
 }
 
-/// Runs `job` in a process that has started. `allowed` is the time that `deadline` came from, for the message.
+/// Whose code a process has run when its job comes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Only ours: it has started, and said so.
+    Started,
+    /// A compiled script's, which begins with its first instruction: before `main`, and before it says that it has started.
+    Begins,
+}
+
+/// Runs `job` in a process. `allowed` is the time that `deadline` came from, for the message.
 pub async fn run(
-    mut process: Process,
+    process: &mut Process,
+    state: State,
     job: Vec<u8>,
     limits: &Limits,
     deadline: Instant,
@@ -166,10 +189,18 @@ pub async fn run(
     let (pid, folder) = (process.pid(), process.folder());
     let mut peak = 0;
     let mut log = Log::default();
+    // What it has used in executions before, and a second that the kernel's own limit has over ours.
+    let used = if process.uses == 0 {
+        None
+    } else {
+        watch::cpu_time(pid)
+    };
+    let cpu_most = used.unwrap_or_default() + Duration::from_secs(limits.cpu_seconds + 2);
+    process.uses += 1;
     let pipes = &mut process.pipes;
     let end = tokio::select! {
-        frame = exchange(&mut pipes.job, &mut pipes.frames, &job, limits.output_bytes) => End::Frame(frame),
-        breach = watch::watch(pid, &folder, limits, &mut peak) => End::Breach(breach),
+        frame = exchange(&mut pipes.job, &mut pipes.frames, state, &job, limits.output_bytes) => End::Frame(frame),
+        breach = watch::watch(pid, &folder, limits, cpu_most, &mut peak) => End::Breach(breach),
         () = overflow(&mut log, &mut pipes.log, limits.output_bytes) => End::Printed,
         () = tokio::time::sleep_until(deadline) => End::Late,
     };
@@ -187,8 +218,13 @@ pub async fn run(
                 log.read(&mut process.pipes.log, limits.output_bytes),
             )
             .await;
+            let log = log.text();
+            if let Some(refusal) = process.refusal(&log) {
+                let message = format!("the process was not confined: {refusal}");
+                return Err(Failure::new(FailureKind::Internal, message));
+            }
             Err(match exit {
-                Ok(Ok(status)) => death(status, &log.text(), limits),
+                Ok(Ok(status)) => death(status, &log, limits),
                 _ => Failure::new(
                     FailureKind::Channel,
                     "the script closed the channel that its result goes through",
@@ -207,13 +243,81 @@ pub async fn run(
     }
 }
 
+/// How long a process may take, after its result, to say that it could take another job: one turn of its event loop, and the
+/// tenths of a second for which a pod stands still that has used up its processor time.
+const AGAIN_WAIT: Duration = Duration::from_millis(250);
+/// How much more memory than at its beginning a process may keep, as a share of what an execution may have.
+const KEPT_SHARE: u64 = 4;
+
+/// What an interpreter has that has started and run nothing yet, for `again` to compare with. `more_threads` are those that
+/// it adds by itself when a script first needs them, and that wait from then on.
+pub fn look(process: &mut Process, more_threads: u64) {
+    let pid = process.pid();
+    process.fresh = watch::status(pid).and_then(|status| {
+        Some(Fresh {
+            memory: status.own,
+            threads: status.threads + more_threads,
+            open_files: watch::open_files(pid)?,
+        })
+    });
+}
+
+/// Makes a process that has given its result ready for another job, and stops it until then. False where anything is not as
+/// before its first one: a thread or a timer still runs, a file is open, memory has grown.
+pub async fn again(process: &mut Process, limits: &Limits) -> bool {
+    let Some(fresh) = process.fresh else {
+        return false;
+    };
+    let said = timeout(AGAIN_WAIT, frame::read(&mut process.pipes.frames, 0)).await;
+    let ready = matches!(
+        said,
+        Ok(Ok(Frame {
+            kind: Kind::Started,
+            ..
+        }))
+    );
+    // What it says is the script's word; what it has is looked at while it stands still, or is about to: with the signal
+    // it executes nothing more, whenever the processor is next its own.
+    if !ready || process.uses >= MOST_USES || !process.stand_still() {
+        return false;
+    }
+    let (pid, folder) = (process.pid(), process.folder());
+    let same = watch::status(pid).is_some_and(|status| {
+        status.threads <= fresh.threads
+            && status.own <= fresh.memory + limits.memory_bytes / KEPT_SHARE
+    }) && watch::open_files(pid) == Some(fresh.open_files)
+        && std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|current| current == folder);
+    same && forget_output(&mut process.pipes.log)
+        && process.scratch().empty().is_ok()
+        // The peak of memory begins anew (proc_pid_clear_refs(5)).
+        && std::fs::write(format!("/proc/{pid}/clear_refs"), "5").is_ok()
+        && process.allow_processor_time(limits.cpu_seconds).is_ok()
+}
+
+/// Drops what has been printed, so that the next execution begins with an empty log.
+fn forget_output(log: &mut pipe::Receiver) -> bool {
+    let mut buffer = [0; 4096];
+    for _ in 0..64 {
+        match log.try_read(&mut buffer) {
+            Ok(0) => return false,
+            Ok(_) => {}
+            Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
+        }
+    }
+    false
+}
+
 /// Sends the job while it reads: a script may fail, and answer, before it has taken all of its job.
 async fn exchange(
     to: &mut (impl tokio::io::AsyncWrite + Unpin),
     from: &mut (impl AsyncRead + Unpin),
+    state: State,
     job: &[u8],
     most: u64,
 ) -> Result<Frame, FrameError> {
+    if state == State::Begins && frame::read(from, most).await?.kind != Kind::Started {
+        return Err(FrameError::Malformed);
+    }
     let send = async {
         // A broken pipe shows in the frame that does not come.
         let _ = to.write_all(job).await;
@@ -235,7 +339,7 @@ async fn overflow(log: &mut Log, from: &mut (impl AsyncRead + Unpin), most: u64)
 fn outcome(frame: Frame, wall: Duration, memory_bytes: u64) -> Result<Success, Failure> {
     let kind = match frame.kind {
         Kind::Result => {
-            return match json::check(&frame.payload) {
+            return match json::check(&frame.payload, json::DEEPEST) {
                 // The worker's clock, within what ours has seen: a script could have written the frame itself.
                 Ok(()) => Ok(Success {
                     elapsed: Duration::from_micros(frame.elapsed_us).min(wall),
@@ -252,7 +356,7 @@ fn outcome(frame: Frame, wall: Duration, memory_bytes: u64) -> Result<Success, F
         Kind::NotJson => FailureKind::NotJson,
         Kind::Exited => FailureKind::Exit,
         Kind::Memory => FailureKind::Memory,
-        Kind::Started => return Err(wrote_to_channel()),
+        Kind::Started | Kind::NotAgain => return Err(wrote_to_channel()),
     };
     Err(Failure::new(kind, frame.message()))
 }
@@ -284,9 +388,20 @@ fn memory(limits: &Limits) -> Failure {
     )
 }
 
+fn cpu_time(limits: &Limits) -> Failure {
+    Failure::new(
+        FailureKind::CpuTime,
+        format!(
+            "the script used more than its processor time of {} s",
+            limits.cpu_seconds
+        ),
+    )
+}
+
 fn passed(breach: Breach, limits: &Limits) -> Failure {
     match breach {
         Breach::Memory => memory(limits),
+        Breach::CpuTime => cpu_time(limits),
         Breach::Threads => Failure::new(
             FailureKind::Threads,
             format!(
@@ -316,12 +431,6 @@ const OUT_OF_MEMORY: [&str; 5] = [
 
 /// Says how a process that gave no frame came to its end.
 fn death(status: ExitStatus, log: &str, limits: &Limits) -> Failure {
-    if status.code() == Some(i32::from(sandbox::FAILED)) && log.starts_with("sandbox:") {
-        return Failure::new(
-            FailureKind::Internal,
-            format!("the process was not confined: {log}"),
-        );
-    }
     if OUT_OF_MEMORY.iter().any(|words| log.contains(words)) {
         return memory(limits);
     }
@@ -334,13 +443,7 @@ fn death(status: ExitStatus, log: &str, limits: &Limits) -> Failure {
     let signal = status.signal().unwrap_or_default();
     let name = Signal::try_from(signal).map_or("an unknown signal", Signal::as_str);
     if signal == Signal::SIGXCPU as i32 {
-        return Failure::new(
-            FailureKind::CpuTime,
-            format!(
-                "the script used more than its processor time of {} s",
-                limits.cpu_seconds
-            ),
-        );
+        return cpu_time(limits);
     }
     let hint = if log.contains("overflowed its stack") || signal == Signal::SIGSEGV as i32 {
         " (a recursion without end overflows the stack and ends like this)"

@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::isolation::{Profile, filesystem, syscalls};
 use crate::language::Language;
 use crate::process::{Pipes, Process};
-use crate::sandbox::Confinement;
+use crate::sandbox::{Confinement, NICE};
 use crate::scratch::Scratch;
 
 /// Longest start, and longest fork: a machine that is stuck takes longer.
@@ -146,7 +146,11 @@ impl Server {
             _process: process,
         };
         let filters = syscalls::templates(Profile::Forked).map_err(io::Error::other)?;
-        let rules = json!({"filters": filters, "read_bits": filesystem::read_bits()});
+        let rules = json!({
+            "filters": filters,
+            "own_process": filesystem::OWN_PROCESS,
+            "read_bits": filesystem::read_bits(),
+        });
         server.send(&rules.to_string(), &[]).await?;
         server.answer().await?;
         Ok(server)
@@ -162,6 +166,7 @@ impl Server {
             "environment": confinement.environment,
             "limits": limits.map(|(resource, soft, hard)| (resource as u32, soft, hard)),
             "landlock": landlock.is_some(),
+            "nice": NICE,
         });
         let descriptors: Vec<RawFd> = [&ends.job, &ends.frames, &ends.log]
             .into_iter()

@@ -1,8 +1,9 @@
 //! What a worker and the supervisor say to each other, over pipes that nothing else writes to.
 //!
-//! To the worker: a length (u32, little-endian) and that many bytes of JSON, `{"params", "context", "script"}`.
+//! To the worker: a length (u32, little-endian) and that many bytes of JSON, `{"params", "context", "script"}`; the
+//! script is null where the worker has it from its execution before.
 //! From the worker, a frame each: kind (one byte), elapsed microseconds (u64), length (u32), payload. First `S` when it is
-//! ready for its script, then one of the others.
+//! ready for its script, then one of the others; after a result, `S` again when it could take another job, or `N`.
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -25,6 +26,8 @@ pub enum Kind {
     Exited,
     /// The script asked for more memory than it may have, and the language noticed.
     Memory,
+    /// Something that the script began still runs after its result.
+    NotAgain,
 }
 
 #[derive(Debug)]
@@ -57,6 +60,7 @@ pub async fn read(from: &mut (impl AsyncRead + Unpin), most: u64) -> Result<Fram
         b'J' => Kind::NotJson,
         b'X' => Kind::Exited,
         b'M' => Kind::Memory,
+        b'N' => Kind::NotAgain,
         _ => return Err(FrameError::Malformed),
     };
     let elapsed_us = u64::from_le_bytes(header[1..9].try_into().expect("eight bytes"));
@@ -90,9 +94,9 @@ impl Frame {
     }
 }
 
-/// A job: `params` and `context` are JSON text already.
-pub fn job(params: &str, context: &str, script: &str) -> Vec<u8> {
-    let script = serde_json::to_string(script).expect("a string is always JSON");
+/// A job: `params` and `context` are JSON text already. Without a script it is for a process that has it from before.
+pub fn job(params: &str, context: &str, script: Option<&str>) -> Vec<u8> {
+    let script = serde_json::to_string(&script).expect("a string is always JSON");
     let body = format!(r#"{{"params":{params},"context":{context},"script":{script}}}"#);
     let mut bytes = Vec::with_capacity(4 + body.len());
     bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
@@ -158,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_job_holds_the_script_whatever_is_in_it() {
-        let bytes = job("{}", "null", "\"\\\n\u{0}é");
+        let bytes = job("{}", "null", Some("\"\\\n\u{0}é"));
         let value: serde_json::Value = serde_json::from_slice(&bytes[4..]).unwrap();
         assert_eq!(value["script"], "\"\\\n\u{0}é");
         assert_eq!(

@@ -9,6 +9,7 @@ use crate::config::{Config, LanguageName};
 use crate::isolation::Profile;
 use crate::isolation::filesystem::Paths;
 use crate::limits::ProcessLimits;
+use crate::process;
 use crate::sandbox::{Confinement, Spec};
 
 const MIB: u64 = 1024 * 1024;
@@ -92,7 +93,7 @@ impl Language {
 
     /// Has Node.js load the worker once and keep its heap in `file`. Debian's Node.js 18 brings neither a snapshot nor a
     /// cache of its own library's code, and compiles it at each start: from this file it starts with half of the processor
-    /// time (docs/performance.md). Made here and not in the image, as V8 takes it on the same kind of processor only.
+    /// time (docs/notes/performance.md). Made here and not in the image, as V8 takes it on the same kind of processor only.
     pub fn make_snapshot(&mut self, config: &Config, file: &Path) -> Result<(), String> {
         let output = Command::new(&self.program)
             .args(node_arguments(config))
@@ -134,6 +135,14 @@ impl Language {
             program: self.program.clone(),
             arguments,
             confinement,
+        }
+    }
+
+    /// Threads that the interpreter starts when a script first needs them: libuv's four.
+    pub fn more_threads(&self) -> u64 {
+        match self.name {
+            LanguageName::Nodejs => 4,
+            LanguageName::Python | LanguageName::Rust => 0,
         }
     }
 
@@ -181,7 +190,8 @@ impl Language {
             .environment
             .push(("PATH".into(), "/usr/bin".into()));
         confinement.limits = ProcessLimits {
-            cpu_seconds: config.compile.timeout.as_secs() * 2,
+            cpu_seconds: config.compile.timeout.as_secs(),
+            cpu_seconds_most: config.compile.timeout.as_secs() + 1,
             data_bytes: config.compile.memory_bytes,
             file_bytes: config.compile.program_bytes,
             open_files: 256,
@@ -243,6 +253,10 @@ impl Language {
             paths,
             limits: ProcessLimits {
                 cpu_seconds: limits.cpu_seconds,
+                cpu_seconds_most: match config.reuse {
+                    Some(_) => (limits.cpu_seconds + 1) * u64::from(process::MOST_USES),
+                    None => limits.cpu_seconds + 1,
+                },
                 data_bytes: limits.memory_bytes + headroom,
                 file_bytes: limits.scratch_bytes,
                 open_files: limits.open_files,

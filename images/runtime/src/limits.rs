@@ -28,6 +28,8 @@ pub struct Limits {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProcessLimits {
     pub cpu_seconds: u64,
+    /// As far as the supervisor may raise the former, for a process that is used again.
+    pub cpu_seconds_most: u64,
     /// Private writable memory (RLIMIT_DATA, which since Linux 4.7 counts mmap too). Unlike RLIMIT_AS it leaves out what
     /// is only reserved: V8 reserves gigabytes of addresses that it never touches.
     pub data_bytes: u64,
@@ -48,9 +50,13 @@ impl ProcessLimits {
     pub fn all(&self) -> [(Resource, u64, u64); 8] {
         let both = |resource, value| (resource, value, value);
         [
-            // One second between the soft limit and the hard one: SIGXCPU at the first, which names the cause; SIGKILL at
-            // the second for what ignores it.
-            (Resource::RLIMIT_CPU, self.cpu_seconds, self.cpu_seconds + 1),
+            // SIGXCPU at the soft limit, which names the cause; SIGKILL at the hard one for what ignores it. Of a process that
+            // is used again that is far off, and the watch looks at its time.
+            (
+                Resource::RLIMIT_CPU,
+                self.cpu_seconds,
+                self.cpu_seconds_most,
+            ),
             both(Resource::RLIMIT_DATA, self.data_bytes),
             both(Resource::RLIMIT_FSIZE, self.file_bytes),
             both(Resource::RLIMIT_NOFILE, self.open_files),

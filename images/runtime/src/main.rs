@@ -1,6 +1,6 @@
-//! The supervisor of a language runtime: serves `POST /execute`, and runs each script in a process of its own that is
-//! used once and cut off from everything else. The same executable, called as `lambda-runtime sandbox SPEC`, is the step
-//! between the supervisor and the interpreter: it gives up what the script must not have, then becomes the interpreter.
+//! The supervisor of a language runtime: serves `POST /execute`, and runs each script in a process that is one caller's
+//! and cut off from everything else. The same executable, called as `lambda-runtime sandbox TOKEN SPEC`, is the
+//! step between the supervisor and the interpreter: it gives up what the script must not have, then becomes the interpreter.
 
 mod compile_cache;
 mod compiler;
@@ -11,12 +11,13 @@ mod execution;
 mod fork_server;
 mod frame;
 mod isolation;
-mod json;
 mod language;
 mod limits;
 mod metrics;
+mod places;
 mod pool;
 mod process;
+mod random;
 mod runtime;
 mod sandbox;
 mod scratch;
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next() {
         None => serve(),
-        Some(verb) if verb == "sandbox" => sandbox::enter(arguments.next()),
+        Some(verb) if verb == "sandbox" => sandbox::enter(arguments.next(), arguments.next()),
         Some(verb) => {
             eprintln!(
                 "lambda-runtime: unknown argument {verb:?}. Expected: none, the settings are environment variables."

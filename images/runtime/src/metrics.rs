@@ -76,6 +76,7 @@ pub struct Metrics {
     running: Gauge,
     queued: Gauge,
     warm: Gauge,
+    kept: Gauge,
     starts: Family<Start, Counter>,
     cache_requests: Family<Cache, Counter>,
     cache_bytes: Gauge,
@@ -102,6 +103,7 @@ impl Metrics {
             running: Gauge::default(),
             queued: Gauge::default(),
             warm: Gauge::default(),
+            kept: Gauge::default(),
             starts: Family::default(),
             cache_requests: Family::default(),
             cache_bytes: Gauge::default(),
@@ -154,8 +156,13 @@ impl Metrics {
             m.warm.clone(),
         );
         registry.register(
+            "kept_processes",
+            "Processes that wait for the next execution of their caller's script",
+            m.kept.clone(),
+        );
+        registry.register(
             "process_starts",
-            "Processes handed to a script, warm or started for it",
+            "Processes handed to an execution, by where they came from",
             m.starts.clone(),
         );
         let limit: Gauge = Gauge::default();
@@ -204,7 +211,7 @@ impl Metrics {
         ] {
             drop(m.executions.get_or_create(&Execution { outcome }));
         }
-        for from in ["warm", "cold"] {
+        for from in ["kept", "warm", "cold"] {
             drop(m.starts.get_or_create(&Start { from }));
         }
         for kind in FailureKind::ALL {
@@ -268,12 +275,13 @@ impl Metrics {
         self.warm.set(count as i64);
     }
 
-    pub fn process_started(&self, warm: bool) {
-        self.starts
-            .get_or_create(&Start {
-                from: if warm { "warm" } else { "cold" },
-            })
-            .inc();
+    pub fn kept_processes(&self, count: usize) {
+        self.kept.set(count as i64);
+    }
+
+    /// `from` is kept, warm or cold.
+    pub fn process_started(&self, from: &'static str) {
+        self.starts.get_or_create(&Start { from }).inc();
     }
 
     pub fn cache_request(&self, result: CacheResult) {

@@ -1,5 +1,5 @@
-//! Processes that have loaded their language and wait for a script, so that a request does not wait for them. Each is
-//! used once.
+//! Processes that have loaded their language and wait for a script, so that a request does not wait for them. Who has
+//! taken one does not give it back here (places.rs).
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -68,12 +68,12 @@ impl Pool {
             self.count();
             self.taken.notify_one();
             let Some(mut process) = process else {
-                self.metrics.process_started(false);
+                self.metrics.process_started("cold");
                 return self.start().await;
             };
             // One that has died while it waited is left: the kernel may have been short of memory.
             if process.is_alive() {
-                self.metrics.process_started(true);
+                self.metrics.process_started("warm");
                 return Ok(process);
             }
         }

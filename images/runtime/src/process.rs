@@ -14,18 +14,37 @@ use nix::unistd::Pid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
-use tokio::sync::OwnedSemaphorePermit;
 
-use crate::sandbox::Spec;
+use crate::places::{Kept, Place};
+use crate::random;
+use crate::sandbox::{self, Spec};
 use crate::scratch::Scratch;
+use crate::watch;
+
+/// After so many executions a process makes room for a new one: what libraries leak is bounded by it.
+pub const MOST_USES: u32 = 1000;
 
 pub struct Process {
     child: Option<Child>,
     pid: Pid,
+    /// What its log begins with where it could not be confined; None for one that was forked.
+    unconfined: Option<String>,
     pub pipes: Pipes,
     scratch: Option<Scratch>,
+    /// Executions that it has had.
+    pub uses: u32,
+    /// What it had before its first one; None where it is to have only one.
+    pub fresh: Option<Fresh>,
     /// The place among the executions under way, free again when nothing of the process is left.
-    slot: Option<OwnedSemaphorePermit>,
+    slot: Option<Place<Process>>,
+}
+
+/// What a process has that has run no script yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Fresh {
+    pub memory: u64,
+    pub threads: u64,
+    pub open_files: usize,
 }
 
 pub struct Pipes {
@@ -59,8 +78,10 @@ impl Process {
     /// `supervisor` is the executable that the `sandbox` verb belongs to.
     pub fn start(supervisor: &Path, spec: &Spec, scratch: Scratch) -> io::Result<Self> {
         let (pipes, ends) = Pipes::new()?;
+        let token = random::name();
         let child = Command::new(supervisor)
             .arg("sandbox")
+            .arg(&token)
             .arg(serde_json::to_string(spec)?)
             .env_clear()
             .stdin(ends.job)
@@ -68,7 +89,9 @@ impl Process {
             .stderr(ends.log)
             .spawn()?;
         let pid = i32::try_from(child.id()).expect("process ids are below 2^22");
-        Self::adopt(Pid::from_raw(pid), pipes, scratch)
+        let mut process = Self::adopt(Pid::from_raw(pid), pipes, scratch)?;
+        process.unconfined = Some(sandbox::failure_prefix(&token));
+        Ok(process)
     }
 
     /// Takes charge of a child of this process that nothing has waited for.
@@ -80,8 +103,11 @@ impl Process {
         Ok(Self {
             child: Some(child),
             pid,
+            unconfined: None,
             pipes,
             scratch: Some(scratch),
+            uses: 0,
+            fresh: None,
             slot: None,
         })
     }
@@ -98,8 +124,56 @@ impl Process {
             .to_owned()
     }
 
-    pub fn occupy(&mut self, slot: OwnedSemaphorePermit) {
+    pub fn scratch(&self) -> &Scratch {
+        self.scratch.as_ref().expect("present until dropped")
+    }
+
+    /// Stops it: until `go_on` nothing of it runs.
+    pub fn stand_still(&self) -> bool {
+        kill(self.pid, Signal::SIGSTOP).is_ok()
+    }
+
+    /// Allows it so much processor time from now on, of which the kernel reminds it (setrlimit(2), RLIMIT_CPU).
+    pub fn allow_processor_time(&self, seconds: u64) -> io::Result<()> {
+        let pid = self.pid();
+        let used = watch::cpu_time(pid).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: both pointers lead to one structure of this function, or nowhere.
+        let answer =
+            unsafe { libc::prlimit(pid, libc::RLIMIT_CPU, std::ptr::null(), &raw mut limit) };
+        if answer == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        limit.rlim_cur = used.as_secs() + 1 + seconds;
+        // SAFETY: as above.
+        match unsafe {
+            libc::prlimit(
+                pid,
+                libc::RLIMIT_CPU,
+                &raw const limit,
+                std::ptr::null_mut(),
+            )
+        } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Its place, for whom it goes to next.
+    pub fn leave(&mut self) -> Option<Place<Process>> {
+        self.slot.take()
+    }
+
+    pub fn occupy(&mut self, slot: Place<Process>) {
         self.slot = Some(slot);
+    }
+
+    /// Why the process was not confined, where its log says so: then nothing of a caller's has run in it.
+    pub fn refusal<'a>(&self, log: &'a str) -> Option<&'a str> {
+        log.strip_prefix(self.unconfined.as_deref()?)
     }
 
     pub fn is_alive(&mut self) -> bool {
@@ -114,6 +188,12 @@ impl Process {
             .expect("present until dropped")
             .wait()
             .await
+    }
+}
+
+impl Kept for Process {
+    fn wake(&mut self) -> bool {
+        self.is_alive() && kill(self.pid, Signal::SIGCONT).is_ok()
     }
 }
 

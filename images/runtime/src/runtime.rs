@@ -1,24 +1,23 @@
 //! From a request to its answer: a place in the queue, a process, the script.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::compile_cache::CompileCache;
 use crate::compiler::Compiler;
 use crate::config::{Config, LanguageName};
 use crate::error::ApiError;
-use crate::execution::{self, Failure, FailureKind, Success};
+use crate::execution::{self, Failure, FailureKind, State, Success};
 use crate::frame;
 use crate::isolation::Kernel;
 use crate::language::Language;
 use crate::metrics::Metrics;
+use crate::places::{self, Place, Places, Refused, Turn};
 use crate::pool::Pool;
-use crate::process::Process;
+use crate::process::{Fresh, Process};
 use crate::scratch::{self, Scratch};
 
 /// How a script becomes a process.
@@ -36,14 +35,17 @@ pub struct Runtime {
     pub metrics: Arc<Metrics>,
     supervisor: PathBuf,
     engine: Engine,
-    slots: Arc<Semaphore>,
-    queued: AtomicUsize,
+    places: Arc<Places<Process>>,
     /// Whether a script of our own ran through all of this.
     checked: Mutex<Result<(), String>>,
 }
 
 /// What a script gets. `params` and `context` are JSON.
 pub struct Job<'a> {
+    /// Whose processes it may have: of nobody's, one is used once.
+    pub caller: Option<&'a str>,
+    /// Whose share of the places it takes; empty is nobody's.
+    pub account: &'a str,
     pub script: &'a str,
     pub params: &'a str,
     pub context: &'a str,
@@ -117,8 +119,16 @@ impl Runtime {
             }
         };
         Ok(Self {
-            slots: Arc::new(Semaphore::new(config.max_concurrency)),
-            queued: AtomicUsize::new(0),
+            places: Places::new(
+                config.max_concurrency,
+                config.max_queue,
+                config.caller_share,
+                config.reuse.unwrap_or_default(),
+                {
+                    let metrics = metrics.clone();
+                    move |count| metrics.kept_processes(count)
+                },
+            ),
             checked: Mutex::new(Err("starting".into())),
             config,
             language,
@@ -135,6 +145,8 @@ impl Runtime {
             let pool = pool.clone();
             tokio::spawn(async move { pool.fill().await });
         }
+        let places = self.places.clone();
+        tokio::spawn(async move { places.look_after().await });
         let script = match self.language.name {
             LanguageName::Nodejs => "return params",
             LanguageName::Python => "result = params",
@@ -146,6 +158,8 @@ impl Runtime {
             let checked = self
                 .run(
                     &Job {
+                        caller: None,
+                        account: "",
                         script,
                         params: "[1]",
                         context: "{}",
@@ -178,6 +192,7 @@ impl Runtime {
 
     /// Ends what waits for scripts that will not come.
     pub fn shut_down(&self) {
+        self.places.clear();
         if let Engine::Interpreter(pool) = &self.engine {
             pool.empty();
         }
@@ -194,7 +209,7 @@ impl Runtime {
             Ok(success) => self
                 .metrics
                 .succeeded(success.elapsed, success.memory_bytes),
-            Err(Refusal::Busy(_)) => self.metrics.rejected(),
+            Err(Refusal::Busy(_) | Refusal::Share(_)) => self.metrics.rejected(),
             Err(Refusal::Failed(failure)) => self.metrics.failed(failure.kind),
         }
         result.map_err(Into::into)
@@ -208,26 +223,55 @@ impl Runtime {
             );
             Failure::new(FailureKind::Timeout, message)
         };
+        let compiled = async |cache: &CompileCache, deadline| {
+            let program = timeout_at(deadline, cache.program(job.account, job.script));
+            program.await.map_err(|_| too_late())?
+        };
+        let begun = Instant::now();
+        let key = (self.config.reuse.is_some() && job.caller.is_some())
+            .then(|| places::key(job.caller.unwrap_or_default(), job.script));
+        // The compiler has places of its own: whoever waits for it keeps no compiled script from running.
+        let program = match &self.engine {
+            Engine::Compiler(cache) if !key.is_some_and(|key| self.places.keeps(&key)) => {
+                Some(compiled(cache, begun + allowed).await?)
+            }
+            _ => None,
+        };
+        let (place, process) = self.place(job.account, key).await?;
+        // The wait for a place is not the script's; a compilation is.
+        let deadline = match &program {
+            Some(_) => begun + allowed,
+            None => Instant::now() + allowed,
+        };
+        let execution = Execution {
+            key,
+            deadline,
+            allowed,
+        };
+        if let Some(mut process) = process {
+            self.metrics.process_started("kept");
+            process.occupy(place);
+            return self
+                .run_in(process, State::Started, job, None, execution)
+                .await;
+        }
         match &self.engine {
             Engine::Interpreter(pool) => {
-                let slot = self.slot().await?;
-                let deadline = Instant::now() + allowed;
-                let _running = self.metrics.running();
-                let mut process = timeout_at(deadline, pool.take())
+                let process = timeout_at(deadline, pool.take()).await;
+                let mut process = process.map_err(|_| too_late())??;
+                process.occupy(place);
+                if key.is_some() {
+                    execution::look(&mut process, self.language.more_threads());
+                }
+                self.run_in(process, State::Started, job, Some(job.script), execution)
                     .await
-                    .map_err(|_| too_late())??;
-                process.occupy(slot);
-                let bytes = frame::job(job.params, job.context, job.script);
-                Ok(execution::run(process, bytes, &self.config.limits, deadline, allowed).await?)
             }
             Engine::Compiler(cache) => {
-                // The compiler has places of its own: whoever waits for it keeps no compiled script from running.
-                let deadline = Instant::now() + allowed;
-                let program = timeout_at(deadline, cache.program(job.script))
-                    .await
-                    .map_err(|_| too_late())??;
-                let slot = self.slot().await?;
-                let _running = self.metrics.running();
+                // The process that was kept a moment ago may have gone to another.
+                let program = match program {
+                    Some(program) => program,
+                    None => compiled(cache, deadline).await?,
+                };
                 let internal =
                     |error: std::io::Error| Failure::new(FailureKind::Internal, error.to_string());
                 let scratch = Scratch::create(&self.config.scratch_root.join("executions"))
@@ -237,46 +281,89 @@ impl Runtime {
                     .program(&self.config, &program.path, scratch.path());
                 let mut process =
                     Process::start(&self.supervisor, &spec, scratch).map_err(internal)?;
-                process.occupy(slot);
-                execution::started(&mut process, Duration::from_secs(10)).await?;
+                self.metrics.process_started("cold");
+                process.occupy(place);
+                // One thread, its standard streams and its two pipes.
+                process.fresh = Some(Fresh {
+                    memory: 0,
+                    threads: 1,
+                    open_files: 5,
+                });
                 // It is compiled already.
-                let bytes = frame::job(job.params, job.context, "");
-                Ok(execution::run(process, bytes, &self.config.limits, deadline, allowed).await?)
+                self.run_in(process, State::Begins, job, None, execution)
+                    .await
             }
         }
     }
 
+    /// Executes in a process, which is kept afterwards if it may be and can be.
+    async fn run_in(
+        &self,
+        mut process: Process,
+        state: State,
+        job: &Job<'_>,
+        script: Option<&str>,
+        execution: Execution,
+    ) -> Result<Success, Refusal> {
+        let _running = self.metrics.running();
+        let Execution {
+            key,
+            deadline,
+            allowed,
+        } = execution;
+        let bytes = frame::job(job.params, job.context, script);
+        let limits = &self.config.limits;
+        let success = execution::run(&mut process, state, bytes, limits, deadline, allowed).await?;
+        if let Some(key) = key
+            && execution::again(&mut process, limits).await
+            && let Some(place) = process.leave()
+        {
+            place.keep(key, process);
+        }
+        Ok(success)
+    }
+
     /// A place among the executions under way; waits a little for one.
-    async fn slot(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+    async fn place(
+        &self,
+        account: &str,
+        key: Option<places::Key>,
+    ) -> Result<(Place<Process>, Option<Process>), Refusal> {
         let begun = Instant::now();
-        let busy = |what: String| Refusal::Busy(format!("{what}; try again in a moment"));
-        let slot = match self.slots.clone().try_acquire_owned() {
-            Ok(slot) => slot,
-            Err(_) => {
-                let _place =
-                    QueuePlace::take(&self.queued, self.config.max_queue).ok_or_else(|| {
-                        busy(format!("{} requests wait already", self.config.max_queue))
-                    })?;
+        let place = match self.places.take(account, key) {
+            Ok(Turn::Now(place)) => Ok(place),
+            Ok(Turn::Later(queued)) => {
                 let _queued = self.metrics.queued();
-                match timeout(self.config.queue_wait, self.slots.clone().acquire_owned()).await {
-                    Ok(slot) => slot.expect("never closed"),
-                    Err(_) => {
-                        return Err(busy(format!(
-                            "{} scripts are running",
-                            self.config.max_concurrency
-                        )));
-                    }
-                }
+                queued.wait(self.config.queue_wait).await
             }
+            Err(refused) => Err(refused),
         };
         self.metrics.waited(begun.elapsed());
-        Ok(slot)
+        place.map_err(|refused| match refused {
+            Refused::Share => Refusal::Share(format!(
+                "this caller has its share of {} scripts that run at once, and waits for more already; try again in a moment",
+                self.places.share()
+            )),
+            Refused::Full => Refusal::Busy(format!(
+                "all places are taken ({} scripts run at once); try again in a moment",
+                self.config.max_concurrency
+            )),
+        })
     }
+}
+
+/// What an execution has beside its job.
+struct Execution {
+    key: Option<places::Key>,
+    deadline: Instant,
+    allowed: Duration,
 }
 
 /// Why a request has no result.
 enum Refusal {
     Busy(String),
+    /// By the caller's own share.
+    Share(String),
     Failed(Failure),
 }
 
@@ -289,7 +376,7 @@ impl From<Failure> for Refusal {
 impl std::fmt::Display for Refusal {
     fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
         match self {
-            Self::Busy(message) | Self::Failed(Failure { message, .. }) => {
+            Self::Busy(message) | Self::Share(message) | Self::Failed(Failure { message, .. }) => {
                 formatter.write_str(message)
             }
         }
@@ -300,6 +387,11 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Busy(message) => Self::Unavailable(message),
+            Refusal::Share(message)
+            | Refusal::Failed(Failure {
+                kind: FailureKind::Share,
+                message,
+            }) => Self::RateLimited(message),
             Refusal::Failed(Failure {
                 kind: FailureKind::Internal,
                 message,
@@ -314,26 +406,12 @@ impl From<Refusal> for ApiError {
                 kind: FailureKind::Timeout | FailureKind::CpuTime,
                 message,
             }) => Self::Timeout(message),
+            Refusal::Failed(Failure {
+                kind: FailureKind::Starved,
+                message,
+            }) => Self::Unavailable(message),
             Refusal::Failed(Failure { message, .. }) => Self::RuntimeError(message),
         }
-    }
-}
-
-struct QueuePlace<'a>(&'a AtomicUsize);
-
-impl<'a> QueuePlace<'a> {
-    fn take(queued: &'a AtomicUsize, most: usize) -> Option<Self> {
-        let next = |count| (count < most).then_some(count + 1);
-        queued
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next)
-            .ok()
-            .map(|_| Self(queued))
-    }
-}
-
-impl Drop for QueuePlace<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -1,9 +1,11 @@
 //! The private folder of a process: created empty, measured while the process runs, wiped after it.
 
 use std::fs::{self, DirBuilder, Permissions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use crate::random;
 
 pub struct Scratch {
     path: PathBuf,
@@ -19,13 +21,20 @@ pub struct Usage {
 impl Scratch {
     /// A new folder under `root`, of a name that cannot be guessed: Landlock does not hide that a path exists.
     pub fn create(root: &Path) -> io::Result<Self> {
-        let path = root.join(random_name()?);
+        let path = root.join(random::name());
         DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self { path })
     }
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl Scratch {
+    /// Removes all that is in the folder, while its process stands still.
+    pub fn empty(&self) -> io::Result<()> {
+        empty(&self.path)
     }
 }
 
@@ -88,7 +97,12 @@ pub fn usage(folder: &Path, most: Usage) -> Usage {
 /// a hundred thousand levels would take the supervisor down. Here folders are moved up to the first level, and removed
 /// there: no recursion, no path longer than three names, one rename a folder.
 fn wipe(top: &Path) -> io::Result<()> {
-    let moved = random_name()?;
+    empty(top)?;
+    fs::remove_dir(top)
+}
+
+fn empty(top: &Path) -> io::Result<()> {
+    let moved = random::name();
     let mut count = 0u64;
     loop {
         let mut folders = Vec::new();
@@ -101,7 +115,7 @@ fn wipe(top: &Path) -> io::Result<()> {
             }
         }
         if folders.is_empty() {
-            return fs::remove_dir(top);
+            return Ok(());
         }
         for folder in folders {
             fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
@@ -119,12 +133,6 @@ fn wipe(top: &Path) -> io::Result<()> {
             fs::remove_dir(&folder)?;
         }
     }
-}
-
-fn random_name() -> io::Result<String> {
-    let mut bytes = [0; 16];
-    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]

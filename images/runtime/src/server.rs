@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use lambda_common::json;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -23,12 +24,15 @@ use tokio::time::{Instant, timeout};
 use crate::config::Config;
 use crate::connections;
 use crate::error::ApiError;
-use crate::json;
 use crate::runtime::{Job, Runtime};
 
 /// How long a client may take to send a body.
 const BODY_LIMIT: Duration = Duration::from_secs(10);
 const TIMEOUT_HEADER: &str = "x-timeout-seconds";
+/// Whose execution it is, in whatever words: a process is used again for the same words and the same script.
+const CALLER_HEADER: &str = "x-caller";
+/// Whose share of the places it takes.
+const ACCOUNT_HEADER: &str = "x-account";
 const MAX_REQUEST_ID: usize = 256;
 
 #[derive(Clone)]
@@ -190,7 +194,10 @@ async fn execute(
     drop(body);
 
     let empty = "{}";
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let job = Job {
+        caller: text(CALLER_HEADER).filter(|caller| !caller.is_empty()),
+        account: text(ACCOUNT_HEADER).unwrap_or_default(),
         script: &request.script_content,
         params: request.params.as_deref().map_or(empty, RawValue::get),
         context: request.context.as_deref().map_or(empty, RawValue::get),
@@ -261,7 +268,9 @@ async fn read_body(headers: &HeaderMap, body: Body, most: usize) -> Result<bytes
 
 fn parse(body: &[u8], max_script_bytes: usize) -> Result<ExecuteRequest, ApiError> {
     let invalid = |what: String| ApiError::InvalidRequest(what);
-    json::check(body).map_err(|error| invalid(format!("the body is not JSON: {error}")))?;
+    // One level more than params and context may have.
+    json::check(body, json::DEEPEST + 1)
+        .map_err(|error| invalid(format!("the body is not JSON: {error}")))?;
     let request: ExecuteRequest = serde_json::from_slice(body).map_err(|error| {
         invalid(format!(
             "the body is not {{request_id, params, context, script_content}}: {error}"

@@ -19,6 +19,7 @@ pub enum Breach {
     Memory,
     Threads,
     Disk,
+    CpuTime,
 }
 
 /// From /proc/PID/status (proc_pid_status(5)); bytes.
@@ -49,8 +50,30 @@ pub fn status(pid: i32) -> Option<Status> {
     })
 }
 
-/// Returns when a limit is passed, and never if none is. Records the peak of resident memory in `peak`.
-pub async fn watch(pid: i32, folder: &Path, limits: &Limits, peak: &mut u64) -> Breach {
+/// Processor time of a process, all its threads together (proc_pid_stat(5)).
+pub fn cpu_time(pid: i32) -> Option<Duration> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, is the script's choice, and comes before.
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    // USER_HZ is 100 on every processor that runs this.
+    Some(Duration::from_millis((ticks()? + ticks()?) * 10))
+}
+
+/// How many files a process has open.
+pub fn open_files(pid: i32) -> Option<usize> {
+    Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
+}
+
+/// Returns when a limit is passed, and never if none is. Records the peak of resident memory in `peak`. `cpu_most` is the
+/// processor time of the whole process after which it is over; the kernel has told it a second before.
+pub async fn watch(
+    pid: i32,
+    folder: &Path,
+    limits: &Limits,
+    cpu_most: Duration,
+    peak: &mut u64,
+) -> Breach {
     let most = Usage {
         bytes: limits.scratch_bytes,
         entries: limits.scratch_entries,
@@ -69,6 +92,9 @@ pub async fn watch(pid: i32, folder: &Path, limits: &Limits, peak: &mut u64) -> 
             }
         }
         if looks.is_multiple_of(LOOKS_PER_WALK) {
+            if cpu_time(pid).is_some_and(|used| used > cpu_most) {
+                return Breach::CpuTime;
+            }
             let folder = folder.to_owned();
             let walk = tokio::task::spawn_blocking(move || {
                 let mut used = scratch::usage(&folder, most);
@@ -111,6 +137,21 @@ mod tests {
             "{status:?}"
         );
         assert!(super::status(i32::MAX).is_none());
+    }
+
+    #[test]
+    fn processor_time_is_that_of_the_process() {
+        let before = cpu_time(std::process::id() as i32).unwrap();
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < Duration::from_millis(200) {
+            std::hint::black_box(0);
+        }
+        let used = cpu_time(std::process::id() as i32).unwrap() - before;
+        assert!(
+            used > Duration::ZERO && used < Duration::from_secs(60),
+            "{used:?}"
+        );
+        assert!(cpu_time(i32::MAX).is_none());
     }
 
     #[test]

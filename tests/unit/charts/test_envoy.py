@@ -56,7 +56,12 @@ def test_the_bootstrap_restarts_pods_and_a_new_table_does_not(render: Render, ob
 
 
 def test_what_envoy_starts_with_is_not_in_the_folder_that_it_watches(objects: Objects) -> None:
-    assert set(objects.one("ConfigMap", "envoy-bootstrap")["data"]) == {"envoy.yaml", "drain"}
+    assert set(objects.one("ConfigMap", "envoy-bootstrap")["data"]) == {
+        "admin",
+        "drain",
+        "envoy.yaml",
+        "started",
+    }
     assert set(objects.one("ConfigMap", "envoy-configuration")["data"]) == {"routes.yaml", "clusters.yaml"}
     # A mount by subPath would never see a change.
     mounts = pod_template(objects)["spec"]["containers"][0]["volumeMounts"]

@@ -62,6 +62,15 @@ def test_main_containers_are_probed(objects: Objects) -> None:
             assert "readinessProbe" in container or "startupProbe" in container, container["name"]
 
 
+def test_a_new_pod_gets_nothing_before_every_node_lets_its_address_through(objects: Objects) -> None:
+    """Whichever pod takes its place ends only then, and a drain evicts no other."""
+    for deployment in objects.of("Deployment"):
+        [container] = deployment["spec"]["template"]["spec"]["containers"]
+        assert container["readinessProbe"]["initialDelaySeconds"] >= 5, container["name"]
+        # Or it would be restarted while it waits for what it needs.
+        assert "startupProbe" in container
+
+
 def test_pods_spread_and_leave_dead_nodes_soon(objects: Objects) -> None:
     for workload in objects.workloads():
         pod = workload["spec"]["template"]["spec"]

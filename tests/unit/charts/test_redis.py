@@ -213,7 +213,7 @@ def run(tmp_path: Path) -> Run:
         answers: dict[str, str],
         files: dict[str, str] | None = None,
         timeout: float = 20,
-        argument: str = "",
+        argument: str | list[str] = "",
         env: dict[str, str] | None = None,
         backups: dict[str, str] | None = None,
         days_old: float = 30,
@@ -238,7 +238,7 @@ def run(tmp_path: Path) -> Run:
         env |= {"REDIS_USER": "backup"} if script == "backup" else {}
         env |= given
         done = subprocess.run(
-            ["/bin/sh", f"{tmp_path}/scripts/{script}", argument],
+            ["/bin/sh", f"{tmp_path}/scripts/{script}", *([argument] if isinstance(argument, str) else argument)],
             env=env,
             capture_output=True,
             text=True,
@@ -304,13 +304,15 @@ def replica_of(master: str, link: str, down_since: int | None) -> str:
         # All were restarted together: none has what this pod has.
         (replica_of("10.0.0.0", "down", -1), False),
         (replica_of("10.0.0.1", "up", None), False),
-        (MASTER_SAYS, False),
+        # Another is being promoted: this one has left, or is that one.
+        (replica_of("127.0.0.1", "down", 3), True),
+        (MASTER_SAYS, True),
     ],
 )
 def test_a_master_that_comes_back_lets_its_replica_take_over(run: Run, replica: str, waits: bool) -> None:
     answers = sentinels_say(*[named("10.0.0.0", 1)] * 3)
     answers["10.0.0.2 info replication"] = replica
-    outcome = run("start-redis", "redis-0", answers, {"appendonlydir": ""})
+    outcome = run("start-redis", "redis-0", answers, {"appendonlydir": ""}, timeout=90)
     said = "10.0.0.2 can take over: waiting for the Sentinels to name it"
     # Without end, it would be no master for as long as the Sentinels cannot agree.
     assert outcome.done.stdout.count(said) == (60 if waits else 0)
@@ -448,6 +450,48 @@ def test_a_replica_is_ready_with_its_master(run: Run, link: str) -> None:
     assert len(outcome.asked) == 1, "each question is a process, in every pod, for ever"
 
 
+@pytest.mark.parametrize(
+    ("answer", "started"), [("OK 3 usable Sentinels.", True), ("NOQUORUM 1 usable Sentinels.", False), (None, False)]
+)
+def test_a_sentinel_has_started_when_it_could_take_part_in_a_failover(
+    run: Run, answer: str | None, started: bool
+) -> None:
+    answers = {"127.0.0.1 sentinel ckquorum mymaster": answer} if answer else {}
+    assert (run("probe", "redis-sentinel-0", answers, argument="quorum").done.returncode == 0) is started
+
+
+CHOSEN = "slave 10.0.0.2:6379 10.0.0.2 6379 @ mymaster 10.0.0.0 6379"
+"""redis-2 becomes master in the place of redis-0."""
+
+
+def test_the_others_leave_the_old_master_before_the_new_one_is_promoted_and_then_follow_it(run: Run) -> None:
+    outcome = run(
+        "follow-promoted", "redis-sentinel-0", {"10.0.0.2 role": "master\n"}, argument=["+selected-slave", CHOSEN]
+    )
+    assert outcome.done.returncode == 0
+    assert outcome.asked == ["10.0.0.1 slaveof 127.0.0.1 1", "10.0.0.2 role", "10.0.0.1 slaveof 10.0.0.2 6379"]
+
+
+def test_a_promotion_that_does_not_come_is_not_waited_for_without_end(run: Run) -> None:
+    outcome = run("follow-promoted", "redis-sentinel-0", {}, argument=["+selected-slave", CHOSEN])
+    assert outcome.asked[-1] == "10.0.0.1 slaveof 10.0.0.2 6379"
+
+
+@pytest.mark.parametrize("event", ["+sdown", "+switch-master", "+promoted-slave"])
+def test_other_events_of_the_sentinels_change_nothing(run: Run, event: str) -> None:
+    assert run("follow-promoted", "redis-sentinel-0", {}, argument=[event, CHOSEN]).asked == []
+
+
+def test_sentinel_may_run_the_script_and_knows_it(run: Run, objects: Objects) -> None:
+    conf = run("start-sentinel", "redis-sentinel-0", {}).sentinel_conf
+    [line] = [line for line in conf if "notification-script" in line]
+    # Sentinel reads from top to bottom: the master before what is said about it.
+    assert conf.index("sentinel monitor mymaster 10.0.0.0 6379 2") < conf.index(line)
+    volumes = objects.one("StatefulSet", "redis-sentinel")["spec"]["template"]["spec"]["volumes"]
+    [mode] = [volume["configMap"]["defaultMode"] for volume in volumes if volume["name"] == "scripts"]
+    assert mode & 0o111 == 0o111
+
+
 # --- copies -----------------------------------------------------------------------------------------------------------
 
 IN_STEP = "role:slave\r\nmaster_link_status:up\r\n"
@@ -494,6 +538,11 @@ def test_a_copy_that_fails_says_why_and_leaves_the_others(
     assert said in outcome.done.stdout
     assert outcome.backups(".rdb") == ["redis-20200101T000000Z.rdb"], "old copies go once there is a new one"
     assert not (outcome.folder / "backup" / ".new.rdb").exists()
+
+
+def test_a_copy_waits_until_its_pod_is_let_through(run: Run) -> None:
+    asked = run("backup", "b", {}).asked
+    assert asked.count("10.0.0.1 info replication") > 5
 
 
 def test_old_copies_go_after_the_retention(run: Run) -> None:

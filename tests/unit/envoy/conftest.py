@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import os
 import shutil
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import threading
@@ -18,8 +20,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from ansible_collections.lambda_microservice.platform.plugins.plugin_utils import envoy_configuration as envoy
-from ansible_collections.lambda_microservice.platform.plugins.plugin_utils import envoy_configuration_callers as callers
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy import (
+    bootstrap,
+    callers,
+    configuration,
+    listeners,
+)
+
+UPSTREAMS = [{"name": "controller", "address": "controller.example", "port": 8080}]
+ROUTES = [{"name": "api", "match": {"prefix": "/api/v1/"}, "upstream": "controller"}]
+
+
+def route(**changes):
+    """The good route with some fields changed; one that is None is left out."""
+    return {key: value for key, value in {**ROUTES[0], **changes}.items() if value is not None}
+
+
+def matching(**match):
+    return route(match=match)
 
 
 @pytest.fixture(scope="session")
@@ -33,12 +51,12 @@ def envoy_binary() -> str:
 
 @pytest.fixture(scope="session")
 def judge(envoy_binary):
-    """``judge(configuration)`` is an empty text, or what Envoy has against it; deprecated fields count."""
+    """``judge(made)`` is an empty text, or what Envoy has against it; deprecated fields count."""
 
-    def ask(configuration: envoy.Configuration) -> str:
+    def ask(made: configuration.Configuration) -> str:
         done = subprocess.run(
             [envoy_binary, "--mode", "validate", "-c", "/dev/fd/0", "--log-level", "warn"],
-            input=configuration.validation,
+            input=made.validation,
             capture_output=True,
             text=True,
             timeout=60,
@@ -70,8 +88,17 @@ class _Upstream(http.server.BaseHTTPRequestHandler):
         self.server.seen.append(self.path)
         if self.path.endswith("/slow"):
             time.sleep(3)
-        if self.path.endswith("/drop"):
+        if self.path.endswith("/wait"):
+            time.sleep(0.3)
+        if self.path.endswith(("/drop", "/reset", "/garbage")):
             self.close_connection = True
+            if self.path.endswith("/garbage"):
+                self.wfile.write(b"this is no answer\r\n\r\n")
+            if self.path.endswith("/reset"):
+                # Closed with a reset (socket(7), SO_LINGER).
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                os.close(self.connection.detach())
+                return
             self.connection.shutdown(socket.SHUT_RDWR)
             return
         answer = json.dumps(
@@ -176,17 +203,17 @@ class Edge:
     process: subprocess.Popen | None = None
     generation: int = 0
 
-    def place(self, configuration: envoy.Configuration) -> None:
+    def place(self, made: configuration.Configuration) -> None:
         """Put the files in place, also below a running Envoy."""
         self.generation += 1
         folder = self.root / "configuration"
         version = folder / f"..{self.generation}"
         version.mkdir(parents=True)
-        for name, text in configuration.files.items():
+        for name, text in made.files.items():
             for pod_port, port in self.ports.items():
                 text = text.replace(f"port_value: {pod_port}\n", f"port_value: {port}\n")
-            text = text.replace(envoy.CONFIGURATION_FOLDER, str(folder))
-            text = text.replace(envoy.CERTIFICATE_FOLDER, str(self.root / "certificate"))
+            text = text.replace(configuration.CONFIGURATION_FOLDER, str(folder))
+            text = text.replace(configuration.CERTIFICATE_FOLDER, str(self.root / "certificate"))
             text = text.replace(callers.API_KEYS_FOLDER, str(self.root / "api-keys"))
             (version / name).write_text(text)
             if not (folder / name).is_symlink():
@@ -207,11 +234,11 @@ class Edge:
             (folder / callers.API_KEYS_FILE).symlink_to(f"..data/{callers.API_KEYS_FILE}")
         swap(folder, version.name)
 
-    def start(self, configuration: envoy.Configuration) -> None:
-        pod_ports = (envoy.HTTPS_PORT, envoy.HTTP_PORT, envoy.METRICS_PORT, envoy.ADMIN_PORT)
+    def start(self, made: configuration.Configuration) -> None:
+        pod_ports = (listeners.HTTPS_PORT, listeners.HTTP_PORT, bootstrap.METRICS_PORT, bootstrap.ADMIN_PORT)
         self.ports = {port: free_port() for port in pod_ports}
         certificate(self.root / "certificate", "first")
-        self.place(configuration)
+        self.place(made)
         self.log = (self.root / "access.log").open("wb")
         self.error_log = (self.root / "envoy.log").open("wb")
         self.process = subprocess.Popen(
@@ -227,7 +254,7 @@ class Edge:
             stdout=self.log,
             stderr=self.error_log,
         )
-        self.wait_until(lambda: self.get("/ready", port=envoy.METRICS_PORT).status == 200, "Envoy is ready")
+        self.wait_until(lambda: self.get("/ready", port=bootstrap.METRICS_PORT).status == 200, "Envoy is ready")
 
     def stop(self) -> None:
         if self.process:
@@ -240,7 +267,7 @@ class Edge:
             self.log.close()
             self.error_log.close()
 
-    def wait_until(self, condition, what: str, seconds: float = 15) -> None:
+    def wait_until(self, condition, what: str, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while True:
             try:
@@ -254,8 +281,8 @@ class Edge:
             )
             time.sleep(0.05)
 
-    def get(self, path: str, *, method="GET", headers=None, body=None, port=envoy.HTTPS_PORT, timeout=20) -> Answer:
-        scheme = "https" if port == envoy.HTTPS_PORT else "http"
+    def get(self, path: str, *, method="GET", headers=None, body=None, port=listeners.HTTPS_PORT, timeout=20) -> Answer:
+        scheme = "https" if port == listeners.HTTPS_PORT else "http"
         context = (
             ssl.create_default_context(cafile=str(self.root / "certificate" / "tls.crt")) if scheme == "https" else None
         )

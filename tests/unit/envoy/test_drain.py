@@ -9,7 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.lambda_microservice.platform.plugins.plugin_utils import envoy_configuration as envoy
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy.bootstrap import (
+    ADMIN_PORT,
+    METRICS_PORT,
+)
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy.configuration import configure
 
 SCRIPT = Path(__file__).resolve().parents[3] / "roles/ingress/files/charts/envoy/files/drain"
 
@@ -17,7 +21,7 @@ SCRIPT = Path(__file__).resolve().parents[3] / "roles/ingress/files/charts/envoy
 @pytest.fixture
 def running(edge, upstream):
     behind = [{"name": "controller", "address": "127.0.0.1", "port": upstream.port}]
-    edge.start(envoy.configure([{"name": "api", "match": {"prefix": "/"}, "upstream": "controller"}], behind))
+    edge.start(configure([{"name": "api", "match": {"prefix": "/"}, "upstream": "controller"}], behind))
     return edge
 
 
@@ -25,7 +29,7 @@ def drain(edge, propagation=1, requests=20):
     settings = {
         "PROPAGATION_SECONDS": propagation,
         "REQUEST_SECONDS": requests,
-        "ADMIN_PORT": edge.ports[envoy.ADMIN_PORT],
+        "ADMIN_PORT": edge.ports[ADMIN_PORT],
     }
     return subprocess.Popen(
         ["bash", str(SCRIPT)],
@@ -42,7 +46,7 @@ def test_it_leaves_the_service_tells_clients_to_leave_and_waits_for_a_request_in
     running.wait_until(lambda: "/slow" in upstream.seen, "the request is in flight")
 
     script = drain(running)
-    running.wait_until(lambda: running.get("/ready", port=envoy.METRICS_PORT).status == 503, "the pod is not ready")
+    running.wait_until(lambda: running.get("/ready", port=METRICS_PORT).status == 503, "the pod is not ready")
     # Who comes all the same is served, and sent elsewhere.
     late = running.get("/late")
     assert (late.status, late.headers["connection"]) == (200, "close")

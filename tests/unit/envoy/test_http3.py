@@ -9,7 +9,8 @@ from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.h3.connection import H3_ALPN, H3Connection
 from aioquic.h3.events import HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
-from ansible_collections.lambda_microservice.platform.plugins.plugin_utils import envoy_configuration as envoy
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy.configuration import configure
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy.listeners import HTTPS_PORT
 
 
 class Client(QuicConnectionProtocol):
@@ -44,10 +45,10 @@ async def get(port, authority, path):
 def test_http_3_is_announced_and_answered_with_the_same_routes(edge, upstream):
     behind = [{"name": "controller", "address": "127.0.0.1", "port": upstream.port}]
     routes = [{"name": "api", "match": {"prefix": "/api/"}, "upstream": "controller"}]
-    edge.start(envoy.configure(routes, behind, http3=True, https_port=8443))
+    edge.start(configure(routes, behind, http3=True, https_port=8443))
     assert edge.get("/api/x").headers["alt-svc"] == 'h3=":8443"; ma=86400'
 
-    port, authority = edge.ports[envoy.HTTPS_PORT], edge.root / "certificate" / "tls.crt"
+    port, authority = edge.ports[HTTPS_PORT], edge.root / "certificate" / "tls.crt"
     assert asyncio.run(get(port, authority, "/api/y"))[":status"] == "200"
     assert asyncio.run(get(port, authority, "/elsewhere"))[":status"] == "404"
     edge.wait_until(lambda: len(edge.access_log()) == 3, "a line for each request")

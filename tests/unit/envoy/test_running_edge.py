@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -13,7 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
-from ansible_collections.lambda_microservice.platform.plugins.plugin_utils import envoy_configuration as envoy
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy.access_log import ACCESS_LOG_FIELDS
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy.bootstrap import (
+    ADMIN_PORT,
+    METRICS_PORT,
+)
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy.configuration import configure
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy.listeners import HTTP_PORT, HTTPS_PORT
 
 from .conftest import Edge, certificate, free_port, serving, stopping
 
@@ -41,7 +48,7 @@ def configuration(upstream, routes=None, **options):
         {"name": "nothing", "address": "127.0.0.1", "port": free_port()},
     ]
     options = {"https_port": 9443, "response_headers": {"X-Content-Type-Options": "nosniff"}, **options}
-    return envoy.configure(routes or ROUTES, upstreams, **options)
+    return configure(routes or ROUTES, upstreams, **options)
 
 
 @pytest.fixture(scope="module")
@@ -132,10 +139,31 @@ def test_an_upstream_that_does_not_listen_is_503_with_retry_after(started):
     assert answer.headers["retry-after"] == "1"
 
 
-def test_a_request_that_was_sent_is_never_sent_again(started):
-    answer = started.get("/api/v1/drop", method="POST", body=b"{}")
-    assert error_of(answer) == (503, "UNAVAILABLE")
-    assert started.upstream.seen == ["/api/v1/drop"]
+@pytest.mark.parametrize("end", ["drop", "reset", "garbage"])
+def test_a_request_that_was_sent_is_never_sent_again_and_the_answer_says_that_it_may_have_run(started, end):
+    answer = started.get(f"/api/v1/{end}", method="POST", body=b"{}")
+    assert error_of(answer) == (500, "INTERNAL_ERROR")
+    assert "may have been handled" in answer.json["error"]["message"]
+    # Nothing invites to send it again.
+    assert "retry-after" not in answer.headers
+    assert started.upstream.seen == [f"/api/v1/{end}"]
+
+
+def test_what_finds_no_place_at_the_edge_was_not_sent(envoy_binary, tmp_path):
+    with serving() as behind, stopping(Edge(envoy_binary, tmp_path)) as edge:
+        made = configuration(behind)
+        clusters = yaml.safe_load(made.files["clusters.yaml"])
+        (controller,) = (cluster for cluster in clusters["resources"] if cluster["name"] == "controller")
+        controller["circuit_breakers"] = {"thresholds": [{"max_requests": 1, "max_pending_requests": 1}]}
+        edge.start(made._replace(files={**made.files, "clusters.yaml": yaml.safe_dump(clusters)}))
+        edge.wait_until(lambda: edge.get("/api/v1/x").status == 200, "the upstream is found")
+        behind.seen.clear()
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: edge.get("/api/v1/wait"), range(8)))
+        refused = [answer for answer in answers if answer.status != 200]
+        assert refused and {error_of(answer) for answer in refused} == {(503, "UNAVAILABLE")}
+        assert all(answer.headers["retry-after"] == "1" for answer in refused)
+        assert len(behind.seen) == 8 - len(refused)
 
 
 def test_where_nobody_is_ready_the_upstream_answers_for_itself(edge, upstream):
@@ -144,20 +172,20 @@ def test_where_nobody_is_ready_the_upstream_answers_for_itself(edge, upstream):
     upstream.server.is_ready = False
     unhealthy = 'envoy_cluster_membership_healthy{envoy_cluster_name="controller"} 0'
     edge.wait_until(
-        lambda: unhealthy in edge.get("/metrics", port=envoy.METRICS_PORT).text, "the upstream counts as unhealthy"
+        lambda: unhealthy in edge.get("/metrics", port=METRICS_PORT).text, "the upstream counts as unhealthy"
     )
     assert edge.get("/api/v1/x").status == 200
 
 
 def test_plain_http_is_sent_to_https_with_the_outer_port_and_keeps_the_method(started):
-    answer = started.get("/api/v1/x?a=b", port=envoy.HTTP_PORT, method="POST", body=b"{}")
+    answer = started.get("/api/v1/x?a=b", port=HTTP_PORT, method="POST", body=b"{}")
     assert answer.status == 308
     assert answer.headers["location"] == "https://localhost:9443/api/v1/x?a=b"
 
 
 def test_the_usual_port_is_not_named_in_the_redirect(edge, upstream):
     edge.start(configuration(upstream, https_port=443))
-    answer = edge.get("/x", port=envoy.HTTP_PORT, headers={"Host": "edge.example"})
+    answer = edge.get("/x", port=HTTP_PORT, headers={"Host": "edge.example"})
     assert answer.headers["location"] == "https://edge.example/x"
 
 
@@ -173,7 +201,7 @@ def test_the_usual_port_is_not_named_in_the_redirect(edge, upstream):
 def test_ambiguous_requests_are_refused(started, request_line, headers):
     context = ssl.create_default_context(cafile=str(started.root / "certificate" / "tls.crt"))
     with (
-        socket.create_connection(("127.0.0.1", started.ports[envoy.HTTPS_PORT])) as plain,
+        socket.create_connection(("127.0.0.1", started.ports[HTTPS_PORT])) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as secure,
     ):
         secure.sendall(request_line.encode() + b"\r\nHost: localhost\r\nConnection: close\r\n" + headers + b"\r\n")
@@ -193,7 +221,7 @@ def handshake(edge, version):
     context.minimum_version = context.maximum_version = version
     context.set_alpn_protocols(["h2", "http/1.1"])
     with (
-        socket.create_connection(("127.0.0.1", edge.ports[envoy.HTTPS_PORT])) as plain,
+        socket.create_connection(("127.0.0.1", edge.ports[HTTPS_PORT])) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as secure,
     ):
         return secure.version(), secure.selected_alpn_protocol(), dict(secure.getpeercert()["subject"][0])["commonName"]
@@ -219,24 +247,22 @@ def test_tls_1_2_and_1_3_with_http_2_and_nothing_older(started):
 def test_metrics_port_has_metrics_and_readiness_and_nothing_of_the_admin_interface(started):
     started.get("/api/v1/x")
     for path in ("/metrics", "/stats/prometheus"):
-        answer = started.get(path, port=envoy.METRICS_PORT)
+        answer = started.get(path, port=METRICS_PORT)
         assert answer.status == 200
         assert "envoy_cluster_upstream_rq_total" in answer.text
-    assert started.get("/ready", port=envoy.METRICS_PORT).text.strip() == "LIVE"
+    assert started.get("/ready", port=METRICS_PORT).text.strip() == "LIVE"
     for path in ("/", "/config_dump", "/certs", "/stats", "/server_info", "/stats/prometheus/../../config_dump"):
-        assert started.get(path, port=envoy.METRICS_PORT).status == 404
+        assert started.get(path, port=METRICS_PORT).status == 404
     for path in ("/quitquitquit", "/healthcheck/fail", "/drain_listeners", "/ready", "/logging?level=trace"):
-        assert started.get(path, port=envoy.METRICS_PORT, method="POST", body=b"").status == 404
+        assert started.get(path, port=METRICS_PORT, method="POST", body=b"").status == 404
 
 
 def test_the_admin_interface_is_on_loopback_only(started):
     listening = subprocess.run(["ss", "-Hltn"], capture_output=True, text=True, check=True).stdout
     addresses = {
-        line.split()[3]
-        for line in listening.splitlines()
-        if line.split()[3].endswith(f":{started.ports[envoy.ADMIN_PORT]}")
+        line.split()[3] for line in listening.splitlines() if line.split()[3].endswith(f":{started.ports[ADMIN_PORT]}")
     }
-    assert addresses == {f"127.0.0.1:{started.ports[envoy.ADMIN_PORT]}"}
+    assert addresses == {f"127.0.0.1:{started.ports[ADMIN_PORT]}"}
 
 
 def test_the_access_log_has_one_json_line_a_request_without_query_and_body(started):
@@ -250,7 +276,7 @@ def test_the_access_log_has_one_json_line_a_request_without_query_and_body(start
     started.get("/nowhere", headers={"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
     started.wait_until(lambda: len(started.access_log()) == earlier + 2, "two more lines in the access log")
     first, second = started.access_log()[earlier:]
-    assert set(first) == set(envoy.ACCESS_LOG_FIELDS)
+    assert set(first) == set(ACCESS_LOG_FIELDS)
     expected = {
         "method": "POST",
         "path": "/api/v1/x",
@@ -290,7 +316,7 @@ def test_a_canary_is_chosen_by_a_header_and_by_weight(edge, upstream):
                 "upstream": [{"name": "controller", "weight": 3}, {"name": "canary", "weight": 1}],
             },
         ]
-        edge.start(envoy.configure(routes, upstreams))
+        edge.start(configure(routes, upstreams))
         for _ in range(10):
             edge.get("/asked", headers={"X-Canary": "true"})
         assert (upstream.seen.count("/asked"), canary.seen.count("/asked")) == (0, 10)
@@ -327,7 +353,7 @@ def test_a_new_table_is_taken_over_without_breaking_a_request_in_flight(edge, up
 def test_a_connection_outlives_a_new_table_and_a_rotated_certificate(edge, upstream):
     edge.start(configuration(upstream))
     trust = ssl.create_default_context(cafile=str(edge.root / "certificate" / "tls.crt"))
-    held = http.client.HTTPSConnection("localhost", edge.ports[envoy.HTTPS_PORT], context=trust, timeout=10)
+    held = http.client.HTTPSConnection("localhost", edge.ports[HTTPS_PORT], context=trust, timeout=10)
 
     def status(path):
         held.request("GET", path)
@@ -360,7 +386,7 @@ def test_a_refused_file_is_counted_and_changes_nothing(edge, upstream, file, rig
     edge.start(configuration(upstream))
 
     def counted():
-        lines = edge.get("/metrics", port=envoy.METRICS_PORT).text.splitlines()
+        lines = edge.get("/metrics", port=METRICS_PORT).text.splitlines()
         failures = counter.replace("rejected", "failure")
         return sum(int(line.split()[-1]) for line in lines if line.startswith((counter, failures)))
 
@@ -391,33 +417,67 @@ def test_a_rotated_certificate_is_served_without_a_restart(edge, upstream):
 
 def test_connections_beyond_the_limit_are_refused_and_the_probe_is_not(edge, upstream):
     edge.start(configuration(upstream, max_connections=2))
-    held = [socket.create_connection(("127.0.0.1", edge.ports[envoy.HTTPS_PORT])) for _ in range(2)]
+    held = [socket.create_connection(("127.0.0.1", edge.ports[HTTPS_PORT])) for _ in range(2)]
     try:
         time.sleep(0.3)
         with pytest.raises(OSError):
             edge.get("/api/v1/x", timeout=5)
-        assert edge.get("/ready", port=envoy.METRICS_PORT).status == 200
+        assert edge.get("/ready", port=METRICS_PORT).status == 200
     finally:
         for connection in held:
             connection.close()
     edge.wait_until(lambda: edge.get("/api/v1/x").status == 200, "room again")
 
 
-def test_all_that_finds_a_pod_gone_is_sent_to_another(envoy_binary, tmp_path):
-    """A pod that goes refuses its share of a second's requests, all at once: none of them may be an error."""
-    with serving() as behind, stopping(Edge(envoy_binary, tmp_path)) as edge:
+@contextlib.contextmanager
+def silent(address, port):
+    """Connections to it are neither accepted nor refused, as those to a pod whose network is gone."""
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind((address, port))
+        full.listen(0)
+        for _number in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex((address, port))
+        yield
+
+
+@pytest.mark.parametrize(("pod", "at_once"), [("refuses", 40), ("is silent", 150)])
+def test_all_that_finds_a_pod_gone_is_sent_to_another(envoy_binary, tmp_path, pod, at_once):
+    """A pod that goes has its share of a second's requests, all at once: none of them may be an error."""
+    with contextlib.ExitStack() as stack:
+        behind = stack.enter_context(serving())
+        edge = stack.enter_context(stopping(Edge(envoy_binary, tmp_path)))
+        if pod == "is silent":
+            stack.enter_context(silent("127.0.0.2", behind.port))
         made = configuration(behind)
         clusters = yaml.safe_load(made.files["clusters.yaml"])
         (controller,) = (cluster for cluster in clusters["resources"] if cluster["name"] == "controller")
         del controller["health_checks"], controller["outlier_detection"]
         (local,) = controller["load_assignment"]["endpoints"]
-        # The loopback network is one: nothing listens at its second address.
+        # The loopback network is one: nothing answers at its second address.
         gone = {"socket_address": {"address": "127.0.0.2", "port_value": behind.port}}
         local["lb_endpoints"].append({"endpoint": {"address": gone}})
         edge.start(made._replace(files={**made.files, "clusters.yaml": yaml.safe_dump(clusters)}))
         edge.wait_until(lambda: edge.get("/api/v1/x").status == 200, "the upstream is found")
-        with ThreadPoolExecutor(40) as pool:
+        with ThreadPoolExecutor(at_once) as pool:
             statuses = [answer.status for answer in pool.map(lambda _: edge.get("/api/v1/x"), range(400))]
         assert statuses == [200] * 400
         attempts = [line["upstream_attempts"] for line in edge.access_log()]
         assert attempts.count(2) > 20
+
+
+def test_a_pod_that_is_not_ready_gets_no_request_while_another_is(envoy_binary, tmp_path):
+    """In a rolling update or a drain most of few pods are new or going: one that is ready is enough."""
+    with serving() as behind, stopping(Edge(envoy_binary, tmp_path)) as edge:
+        made = configuration(behind)
+        clusters = yaml.safe_load(made.files["clusters.yaml"])
+        (controller,) = (cluster for cluster in clusters["resources"] if cluster["name"] == "controller")
+        (local,) = controller["load_assignment"]["endpoints"]
+        for address in ("127.0.0.2", "127.0.0.3"):
+            new = {"socket_address": {"address": address, "port_value": behind.port}}
+            local["lb_endpoints"].append({"endpoint": {"address": new}})
+        edge.start(made._replace(files={**made.files, "clusters.yaml": yaml.safe_dump(clusters)}))
+        assert [edge.get("/api/v1/x").status for _ in range(30)] == [200] * 30
+        assert {line["upstream_attempts"] for line in edge.access_log()} == {1}

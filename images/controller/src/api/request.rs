@@ -5,9 +5,10 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use lambda_common::json;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
@@ -18,9 +19,6 @@ use super::observe::Facts;
 use crate::error::ApiError;
 use crate::language::Language;
 
-/// Deeper JSON overflows the stack of one or another language's parser (serde_json's own limit is 128), which must
-/// not be the runtime's problem.
-const DEEPEST_JSON: usize = 100;
 const LONGEST_TITLE: usize = 128;
 const LONGEST_USER_ID: usize = 128;
 /// For the whole body. A caller that sends more slowly holds one of the places that all share.
@@ -99,6 +97,20 @@ impl<S: Sync> FromRequestParts<S> for UserId {
         }
         Ok(UserId(user_id.map(str::to_owned)))
     }
+}
+
+/// Whose share of the places an execution takes: the user's, or without one that of the address which the edge has seen.
+pub fn account(headers: &HeaderMap, user_id: Option<&str>) -> HeaderValue {
+    let seen = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let account = match user_id {
+        Some(user_id) => format!("user {user_id}"),
+        // Envoy appends the peer's address to what the peer itself may have sent.
+        None => {
+            let forwarded = seen("x-forwarded-for").and_then(|list| list.rsplit(',').next());
+            format!("anonymous {}", forwarded.unwrap_or_default().trim())
+        }
+    };
+    HeaderValue::try_from(account).expect("both parts were visible ASCII")
 }
 
 /// A header that must not come twice: two readers of it might take different ones.
@@ -219,34 +231,21 @@ impl Default for JsonText<'_> {
 }
 
 impl<'a> JsonText<'a> {
-    pub fn checked(&self, name: &str) -> Result<&'a RawValue, ApiError> {
-        if depth(self.0.get()) > DEEPEST_JSON {
-            return Err(ApiError::invalid(format!(
-                "{name} is nested deeper than {DEEPEST_JSON} levels"
+    /// As the runtime checks it again: what it would refuse at execute is refused here.
+    pub fn checked(&self, name: &str, limit: usize) -> Result<&'a RawValue, ApiError> {
+        let size = self.0.get().len();
+        if size > limit {
+            return Err(ApiError::too_large(format!(
+                "{name} has {size} bytes as JSON; at most {limit} are taken"
             )));
         }
+        json::check(self.0.get().as_bytes(), json::DEEPEST).map_err(|error| {
+            ApiError::invalid(format!(
+                "{name} is no JSON that every language can read: {error}"
+            ))
+        })?;
         Ok(self.0)
     }
-}
-
-/// How deep the arrays and objects of a valid JSON text are nested.
-fn depth(json: &str) -> usize {
-    let (mut depth, mut deepest) = (0usize, 0);
-    let (mut in_string, mut escaped) = (false, false);
-    for byte in json.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
 }
 
 impl Operation {
@@ -347,13 +346,6 @@ mod tests {
             );
         }
         assert!(parse(&["1", "2"]).is_err());
-    }
-
-    #[test]
-    fn depth_counts_structure_and_not_text() {
-        assert_eq!(depth("1"), 0);
-        assert_eq!(depth(r#"{"a": [1, {"b": []}], "c": []}"#), 4);
-        assert_eq!(depth(r#"["[[[[", "\"[[", "\\"]"#), 1);
     }
 
     #[test]

@@ -111,14 +111,7 @@ async fn a_session_expires() {
 async fn a_session_of_a_user_is_found_by_that_user_alone() {
     let (redis, runtime) = (Redis::start().await, Runtime::start().await);
     let controller = Controller::start(&redis, &runtime).await;
-    let headers = [JSON, ("language-title", "nodejs-x"), ("x-user-id", "alice")];
-    let body = br#"{"script_content": "echo"}"#;
-    let answer = controller
-        .call("POST", "/api/v1/initialize", &headers, body)
-        .await
-        .expect(200)
-        .json();
-    let id = answer["request_id"].as_str().unwrap();
+    let id = controller.session_of("alice", "nodejs-x", "echo").await;
     for (user, status) in [(Some("alice"), 200), (Some("bob"), 404), (None, 404)] {
         let mut headers = vec![JSON];
         headers.extend(user.map(|user| ("x-user-id", user)));
@@ -149,13 +142,18 @@ type Headers<'a> = &'a [(&'a str, &'a str)];
 #[tokio::test]
 async fn wrong_requests_are_refused_with_the_reason() {
     let (redis, runtime) = (Redis::start().await, Runtime::start().await);
-    let limits = [("MAX_SCRIPT_SIZE", "100"), ("MAX_BODY_SIZE", "5000")];
+    let limits = [
+        ("MAX_SCRIPT_SIZE", "100"),
+        ("MAX_BODY_SIZE", "5000"),
+        ("MAX_CONTEXT_SIZE", "1000"),
+    ];
     let controller = Controller::start_with(&redis.url(), &runtime.url(), &limits).await;
     let title = ("language-title", "nodejs-x");
     let script = r#"{"script_content": "echo"}"#;
     let long_script = json!({"script_content": "\u{e4}".repeat(51)}).to_string();
     let escaped_script = format!(r#"{{"script_content": "{}"}}"#, r"\u00e4".repeat(50));
     let long_body = json!({"script_content": "echo", "context": "x".repeat(5000)}).to_string();
+    let long_context = json!({"script_content": "echo", "context": "x".repeat(1000)}).to_string();
     let deep = |levels: usize| {
         format!(
             r#"{{"script_content": "echo", "context": {}{}}}"#,
@@ -164,7 +162,7 @@ async fn wrong_requests_are_refused_with_the_reason() {
         )
     };
     let initialize = "/api/v1/initialize";
-    let cases: [(u16, Headers<'_>, &str, &str); 20] = [
+    let cases: [(u16, Headers<'_>, &str, &str); 24] = [
         (200, &[JSON, title], script, ""),
         (
             200,
@@ -229,7 +227,32 @@ async fn wrong_requests_are_refused_with_the_reason() {
         ),
         (200, &[JSON, title], &escaped_script, ""),
         (413, &[JSON, title], &long_body, "larger than 5000 bytes"),
+        (
+            413,
+            &[JSON, title],
+            &long_context,
+            "context has 1002 bytes as JSON; at most 1000",
+        ),
         (400, &[JSON, title], &deep(101), "deeper than 100"),
+        // JSON that no runtime, or not every one, could read.
+        (
+            400,
+            &[JSON, title],
+            r#"{"script_content": "echo", "context": {"a": [1e999]}}"#,
+            "out of range",
+        ),
+        (
+            400,
+            &[JSON, title],
+            r#"{"script_content": "echo", "context": "\ud800"}"#,
+            "context is no JSON",
+        ),
+        (
+            400,
+            &[JSON, title],
+            r#"{"script_content": "echo", "context": {"\udc00": 1}}"#,
+            "context is no JSON",
+        ),
     ];
     for (status, headers, body, reason) in cases {
         let answer = controller
@@ -265,6 +288,18 @@ async fn wrong_requests_are_refused_with_the_reason() {
         .call("POST", &unknown, &[JSON], br#"{"param": 1}"#)
         .await
         .expect(400);
+    for params in [
+        "-1e999",
+        r#""\ud800""#,
+        &format!("{}{}", "[".repeat(101), "]".repeat(101)),
+    ] {
+        let body = format!(r#"{{"params": {params}}}"#);
+        let answer = controller
+            .call("POST", &unknown, &[JSON], body.as_bytes())
+            .await
+            .expect(400);
+        assert!(answer.message().contains("params is no JSON"), "{answer:?}");
+    }
     assert_eq!(runtime.counts.started(), 0);
 }
 
@@ -328,6 +363,7 @@ async fn what_the_runtime_says_reaches_the_caller() {
         ("status 504 after 30 s", 504, "TIMEOUT", "after 30 s"),
         ("status 400 no", 400, "INVALID_REQUEST", "no"),
         ("status 413 big", 413, "PAYLOAD_TOO_LARGE", "big"),
+        ("status 429 its share", 429, "RATE_LIMITED", "its share"),
         (
             "status 503 queue is full",
             503,
@@ -423,6 +459,68 @@ async fn the_callers_time_limit_is_the_runtimes() {
 }
 
 #[tokio::test]
+async fn the_runtime_learns_whose_execution_it_is() {
+    let (redis, runtime) = (Redis::start().await, Runtime::start().await);
+    let controller = Controller::start(&redis, &runtime).await;
+    let caller = || {
+        let headers = runtime.counts.last_headers.lock().unwrap();
+        headers
+            .get("x-caller")
+            .map(|value| value.to_str().unwrap().to_owned())
+    };
+    let account = || {
+        let headers = runtime.counts.last_headers.lock().unwrap();
+        headers
+            .get("x-account")
+            .map(|value| value.to_str().unwrap().to_owned())
+    };
+    let id = controller.session("nodejs-x", "echo").await;
+    controller.execute(&id, json!({})).await.expect(200);
+    assert_eq!(
+        caller(),
+        Some(format!("session {id}")),
+        "nobody's sessions have nothing in common"
+    );
+    assert_eq!(account().as_deref(), Some("anonymous"));
+    let headers = [JSON, ("x-forwarded-for", "192.0.2.1, 10.0.0.7")];
+    controller
+        .call("POST", &format!("/api/v1/execute/{id}"), &headers, b"{}")
+        .await
+        .expect(200);
+    assert_eq!(
+        account().as_deref(),
+        Some("anonymous 10.0.0.7"),
+        "what the edge has seen"
+    );
+    // Who executes a session that is nobody's does not become its owner.
+    let headers = [JSON, ("x-user-id", "bob")];
+    controller
+        .call("POST", &format!("/api/v1/execute/{id}"), &headers, b"{}")
+        .await
+        .expect(200);
+    assert_eq!(caller(), Some(format!("session {id}")));
+    assert_eq!(
+        account().as_deref(),
+        Some("user bob"),
+        "who asks takes the place"
+    );
+    let id = controller.session_of("alice", "nodejs-x", "echo").await;
+    let path = format!("/api/v1/execute/{id}");
+    controller
+        .call("POST", &path, &[JSON, ("x-user-id", "alice")], b"{}")
+        .await
+        .expect(200);
+    assert_eq!(caller().as_deref(), Some("user alice"));
+    // What a caller sends under that name goes no further.
+    let headers = [JSON, ("x-user-id", "alice"), ("x-caller", "user bob")];
+    controller
+        .call("POST", &path, &headers, b"{}")
+        .await
+        .expect(200);
+    assert_eq!(caller().as_deref(), Some("user alice"));
+}
+
+#[tokio::test]
 async fn a_runtime_that_does_not_hold_the_callers_time_limit_is_left_soon_after_it() {
     let (redis, runtime) = (Redis::start().await, Runtime::start().await);
     let controller = Controller::start(&redis, &runtime).await;
@@ -497,21 +595,28 @@ async fn the_trace_goes_on_to_the_runtime() {
 #[tokio::test]
 async fn probes_name_the_part_that_is_down() {
     let (mut redis, runtime) = (Redis::start().await, Runtime::start().await);
-    let nobody = format!("http://127.0.0.1:{}", crate::support::free_port());
-    let controller = Controller::start_with(
-        &redis.url(),
-        &runtime.url(),
-        &[("RUST_RUNTIME_URL", &nobody)],
-    )
-    .await;
+    let port = crate::support::free_port();
+    let url = format!("http://127.0.0.1:{port}");
+    let controller =
+        Controller::start_with(&redis.url(), &runtime.url(), &[("RUST_RUNTIME_URL", &url)]).await;
     let status =
         |ready: &Value, part: &str| ready["parts"][part]["status"].as_str().unwrap().to_owned();
-    let ready = controller.get("/ready").await.expect(200).json();
+    // A new replica may just not be let through yet.
+    let new = controller.get("/ready").await.expect(503);
+    assert!(
+        new.message().ends_with("a first answer of: rust-runtime"),
+        "{new:?}"
+    );
+    let parts = new.json();
     assert_eq!(
-        (status(&ready, "redis"), status(&ready, "rust-runtime")),
+        (status(&parts, "redis"), status(&parts, "rust-runtime")),
         ("up".into(), "down".into())
     );
-    assert_eq!(status(&ready, "python-runtime"), "up");
+    assert_eq!(status(&parts, "python-runtime"), "up");
+    controller.get("/health").await.expect(200);
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await;
+    let _rust = Runtime::start_on(listener.unwrap());
+    controller.get("/ready").await.expect(200);
     redis.kill();
     let start = std::time::Instant::now();
     let answer = controller.get("/ready").await.expect(503);

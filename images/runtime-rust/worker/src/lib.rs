@@ -21,14 +21,8 @@ const FRAMES: i32 = 4;
 
 static PANIC: Mutex<String> = Mutex::new(String::new());
 
-/// Runs one script; never returns.
+/// Runs the script, for one job after the other; never returns.
 pub fn run(handle: fn(Value, Value) -> Result<Value, String>) -> ! {
-    write(b'S', 0, b"");
-    let length = u32::from_le_bytes(read(4).try_into().expect("four bytes"));
-    let mut job: Value = serde_json::from_slice(&read(length as usize)).expect("the supervisor writes JSON");
-    let (params, context) = (job["params"].take(), job["context"].take());
-    drop(job);
-
     panic::set_hook(Box::new(|panic| {
         let line = panic.location().filter(|at| at.file().ends_with("script.rs")).map(|at| at.line());
         let text = panic.payload().downcast_ref::<&str>().map(ToString::to_string);
@@ -39,17 +33,24 @@ pub fn run(handle: fn(Value, Value) -> Result<Value, String>) -> ! {
             None => format!("panicked: {text}"),
         };
     }));
-    let begun = Instant::now();
-    let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
-        handle(params, context).map(|value| serde_json::to_vec(&value).expect("a Value is JSON"))
-    }));
-    let elapsed = begun.elapsed().as_micros() as u64;
-    match outcome {
-        Ok(Ok(result)) => end(b'R', elapsed, &result),
-        Ok(Err(message)) => end(b'E', elapsed, message.as_bytes()),
-        Err(_) => {
-            let message = PANIC.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
-            end(b'E', elapsed, message.as_bytes())
+    loop {
+        write(b'S', 0, b"");
+        let length = u32::from_le_bytes(read(4).try_into().expect("four bytes"));
+        let mut job: Value = serde_json::from_slice(&read(length as usize)).expect("the supervisor writes JSON");
+        let (params, context) = (job["params"].take(), job["context"].take());
+        drop(job);
+        let begun = Instant::now();
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
+            handle(params, context).map(|value| serde_json::to_vec(&value).expect("a Value is JSON"))
+        }));
+        let elapsed = begun.elapsed().as_micros() as u64;
+        match outcome {
+            Ok(Ok(result)) => write(b'R', elapsed, &result),
+            Ok(Err(message)) => end(b'E', elapsed, message.as_bytes()),
+            Err(_) => {
+                let message = PANIC.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+                end(b'E', elapsed, message.as_bytes())
+            }
         }
     }
 }

@@ -25,9 +25,13 @@ pub struct Paths {
     pub own: Vec<PathBuf>,
     /// Write to a file that exists: /dev/null.
     pub write: Vec<PathBuf>,
-    /// Read what /proc says of the process itself.
+    /// Read what /proc says of the process itself, as far as `OWN_PROCESS` names it.
     pub own_process: bool,
 }
+
+/// What interpreters look up of themselves: where their stack is, and how much memory they take. The rest of /proc/self
+/// tells of the node: net of its pods, mountinfo and cgroup of what they are.
+pub const OWN_PROCESS: [&str; 4] = ["maps", "stat", "statm", "status"];
 
 /// The kernel's Landlock ABI, 0 where it has none (landlock_create_ruleset(2), LANDLOCK_CREATE_RULESET_VERSION).
 pub fn abi() -> u32 {
@@ -47,7 +51,8 @@ pub fn abi() -> u32 {
 pub fn restrict(paths: &Paths) -> Result<bool, RulesetError> {
     let mut ruleset = ruleset(paths)?;
     if paths.own_process {
-        ruleset = allow(ruleset, &["/proc/self".into()], read())?;
+        let own = OWN_PROCESS.map(|name| PathBuf::from("/proc/self").join(name));
+        ruleset = allow(ruleset, &own, read())?;
     }
     Ok(ruleset.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
 }
@@ -58,9 +63,9 @@ pub fn descriptor(paths: &Paths) -> Result<Option<OwnedFd>, RulesetError> {
     Ok(ruleset(paths)?.into())
 }
 
-/// Rights to read, by the kernel's numbers, for a rule that another process adds.
+/// The right to read a file, by the kernel's numbers, for rules that another process adds.
 pub fn read_bits() -> u64 {
-    read().bits()
+    BitFlags::from(AccessFs::ReadFile).bits()
 }
 
 fn read() -> BitFlags<AccessFs> {

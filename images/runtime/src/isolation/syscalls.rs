@@ -4,7 +4,7 @@
 //! Left out on purpose, because it reaches beyond the process: sockets of every family, fork and new namespaces, ptrace and
 //! its like, signals, limits and priorities of other processes, System V and POSIX IPC, keyrings, io_uring, bpf, mounts,
 //! chmod and chown by path. memfd_create and shared mappings are left out because such memory counts in neither
-//! RLIMIT_DATA nor a file system's size.
+//! RLIMIT_DATA nor a file system's size, and fallocate because it takes gigabytes in a millisecond, before anybody can look.
 
 use std::collections::BTreeMap;
 
@@ -33,9 +33,10 @@ pub fn available() -> bool {
     unsafe { libc::prctl(libc::PR_GET_SECCOMP) >= 0 }
 }
 
-/// Filters the calls of this process from here on, whatever it becomes. `no_new_privs` must be set before.
-pub fn restrict(profile: Profile) -> Result<(), FilterError> {
-    for program in programs(profile, std::process::id())? {
+/// Filters the calls of this process from here on, whatever it becomes. `no_new_privs` must be set before. A script's
+/// process may become the program whose path is at the address `program`, and no other.
+pub fn restrict(profile: Profile, program: u64) -> Result<(), FilterError> {
+    for program in programs(profile, std::process::id(), program)? {
         seccompiler::apply_filter(&program)?;
     }
     Ok(())
@@ -53,7 +54,7 @@ pub struct Template {
 /// What `restrict` installs, in that order, for a process that installs it itself.
 pub fn templates(profile: Profile) -> Result<Vec<Template>, FilterError> {
     // The id's places are where the programs for two ids differ.
-    let (one, other) = (programs(profile, 1)?, programs(profile, 2)?);
+    let (one, other) = (programs(profile, 1, 0)?, programs(profile, 2, 0)?);
     let template = |(one, other): (&BpfProgram, &BpfProgram)| Template {
         program: one.iter().flat_map(bytes).map(hexadecimal).collect(),
         process_ids: (0..one.len())
@@ -81,7 +82,7 @@ fn hexadecimal(byte: u8) -> String {
     format!("{byte:02x}")
 }
 
-fn programs(profile: Profile, own: u32) -> Result<[BpfProgram; 2], FilterError> {
+fn programs(profile: Profile, own: u32, program: u64) -> Result<[BpfProgram; 2], FilterError> {
     let architecture =
         TargetArch::try_from(std::env::consts::ARCH).map_err(|_| FilterError::Processor)?;
     // The kernel obeys the strictest of all filters. clone3's flags are behind a pointer, which a filter cannot read:
@@ -93,7 +94,7 @@ fn programs(profile: Profile, own: u32) -> Result<[BpfProgram; 2], FilterError> 
         architecture,
     )?;
     let allowed = SeccompFilter::new(
-        allowed(profile, own)?,
+        allowed(profile, own, program)?,
         SeccompAction::Errno(libc::EPERM as u32),
         SeccompAction::Allow,
         architecture,
@@ -103,7 +104,7 @@ fn programs(profile: Profile, own: u32) -> Result<[BpfProgram; 2], FilterError> 
 
 type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
 
-fn allowed(profile: Profile, own: u32) -> Result<Rules, BackendError> {
+fn allowed(profile: Profile, own: u32, program: u64) -> Result<Rules, BackendError> {
     let mut rules: Rules = ALWAYS
         .iter()
         .chain(PROCESSOR)
@@ -114,15 +115,18 @@ fn allowed(profile: Profile, own: u32) -> Result<Rules, BackendError> {
     // Signals to itself, as abort() sends them. kill(0) and kill(-1) would mean others.
     rules.insert(libc::SYS_kill, vec![is(0, own)?]);
     rules.insert(libc::SYS_tgkill, vec![is(0, own)?]);
-    // Own limits only: prlimit(2) on a process of the same UID would let a script lower the supervisor's.
-    rules.insert(libc::SYS_prlimit64, vec![is(0, 0)?, is(0, own)?]);
+    // Own limits only, and to look at them: the supervisor sets that of processor time anew for each execution.
+    rules.insert(
+        libc::SYS_prlimit64,
+        vec![without_new_limit(0)?, without_new_limit(own)?],
+    );
     rules.insert(libc::SYS_sched_getaffinity, vec![]);
     // F_SETOWN and F_SETSIG would make the kernel send a signal of choice to another process (fcntl(2)).
     rules.insert(libc::SYS_fcntl, any_of(1, &FCNTL)?);
     rules.insert(libc::SYS_ioctl, any_of(1, &IOCTL)?);
     rules.insert(libc::SYS_prctl, any_of(0, &PRCTL)?);
     // Of an open file only: by path it would reach what Landlock does not guard.
-    rules.insert(libc::SYS_utimensat, vec![is(1, 0)?]);
+    rules.insert(libc::SYS_utimensat, vec![is_pointer(1, 0)?]);
     match profile {
         Profile::Script | Profile::Forked => {
             // Threads, not processes. In their sum no namespace flag can pass: the kernel refuses CLONE_THREAD with one.
@@ -136,19 +140,27 @@ fn allowed(profile: Profile, own: u32) -> Result<Rules, BackendError> {
             );
             rules.insert(
                 libc::SYS_mmap,
-                vec![has(3, libc::MAP_TYPE as u64, libc::MAP_PRIVATE as u64)?],
+                vec![SeccompRule::new(vec![SeccompCondition::new(
+                    3,
+                    SeccompCmpArgLen::Qword,
+                    SeccompCmpOp::MaskedEq(!MMAP),
+                    libc::MAP_PRIVATE as u64,
+                )?])?],
             );
         }
         Profile::Compiler => {
             rules.insert(libc::SYS_clone, vec![has(0, NAMESPACES, 0)?]);
             rules.insert(libc::SYS_mmap, vec![]);
+            rules.insert(libc::SYS_execve, vec![]);
             // Rust's standard library waits on one for a child's execve. A pair has no name, so it reaches nobody.
             rules.insert(libc::SYS_socketpair, vec![is(0, libc::AF_UNIX as u64)?]);
             rules.extend(COMPILER.iter().map(|call| (*call, vec![])));
         }
     }
-    if profile == Profile::Forked {
-        rules.remove(&libc::SYS_execve);
+    if profile == Profile::Script {
+        // The way into its own program. Where the path was in memory, and that alone is compared, is nobody's knowledge
+        // when that program runs (sandbox.rs).
+        rules.insert(libc::SYS_execve, vec![is_pointer(0, program)?]);
     }
     Ok(rules)
 }
@@ -171,6 +183,22 @@ fn is(argument: u8, value: u64) -> Result<SeccompRule, BackendError> {
     condition(argument, SeccompCmpOp::Eq, value)
 }
 
+/// prlimit(2) of this process, its second argument without new limits.
+fn without_new_limit(process: u64) -> Result<SeccompRule, BackendError> {
+    let equals =
+        |argument, length, value| SeccompCondition::new(argument, length, SeccompCmpOp::Eq, value);
+    SeccompRule::new(vec![
+        equals(0, SeccompCmpArgLen::Dword, process)?,
+        equals(2, SeccompCmpArgLen::Qword, 0)?,
+    ])
+}
+
+/// Of an argument that is a pointer: with 32 bits compared, the address 0x1_0000_0000 would pass for 0.
+fn is_pointer(argument: u8, value: u64) -> Result<SeccompRule, BackendError> {
+    let equals = SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, value)?;
+    SeccompRule::new(vec![equals])
+}
+
 fn has(argument: u8, mask: u64, value: u64) -> Result<SeccompRule, BackendError> {
     condition(argument, SeccompCmpOp::MaskedEq(mask), value)
 }
@@ -186,6 +214,17 @@ const NAMESPACES: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWUSER
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET) as u64;
+
+/// Flags of a private mapping. MAP_GROWSDOWN is not among them: such memory counts as a stack and not in RLIMIT_DATA. Nor
+/// are MAP_HUGETLB, which takes what the node has set aside, and MAP_LOCKED.
+const MMAP: u64 = (libc::MAP_FIXED
+    | libc::MAP_FIXED_NOREPLACE
+    | libc::MAP_ANONYMOUS
+    | libc::MAP_NORESERVE
+    | libc::MAP_POPULATE
+    | libc::MAP_STACK
+    | libc::MAP_DENYWRITE
+    | libc::MAP_EXECUTABLE) as u64;
 
 const FCNTL: [u64; 14] = [
     libc::F_DUPFD as u64,
@@ -263,7 +302,6 @@ const ALWAYS: &[c_long] = &[
     libc::SYS_linkat,
     libc::SYS_symlinkat,
     libc::SYS_ftruncate,
-    libc::SYS_fallocate,
     libc::SYS_fadvise64,
     libc::SYS_fsync,
     libc::SYS_fdatasync,
@@ -286,7 +324,6 @@ const ALWAYS: &[c_long] = &[
     libc::SYS_pkey_mprotect,
     // Threads and the process's own life
     libc::SYS_clone3,
-    libc::SYS_execve,
     libc::SYS_exit,
     libc::SYS_exit_group,
     libc::SYS_futex,
@@ -393,6 +430,7 @@ const PROCESSOR: &[c_long] = &[];
 const COMPILER: &[c_long] = &[
     libc::SYS_fork,
     libc::SYS_vfork,
+    libc::SYS_fallocate,
     libc::SYS_recvfrom,
     libc::SYS_chmod,
     libc::SYS_fchmodat,
@@ -400,6 +438,7 @@ const COMPILER: &[c_long] = &[
 ];
 #[cfg(not(target_arch = "x86_64"))]
 const COMPILER: &[c_long] = &[
+    libc::SYS_fallocate,
     libc::SYS_recvfrom,
     libc::SYS_fchmodat,
     libc::SYS_sched_setaffinity,
@@ -411,7 +450,7 @@ mod tests {
 
     #[test]
     fn what_reaches_beyond_the_process_is_not_allowed() {
-        let script = allowed(Profile::Script, 1).unwrap();
+        let script = allowed(Profile::Script, 1, 0).unwrap();
         for (name, call) in [
             ("socket", libc::SYS_socket),
             ("socketpair", libc::SYS_socketpair),
@@ -432,6 +471,8 @@ mod tests {
             ("fchmodat", libc::SYS_fchmodat),
             ("truncate", libc::SYS_truncate),
             ("memfd_create", libc::SYS_memfd_create),
+            ("fallocate", libc::SYS_fallocate),
+            ("execveat", libc::SYS_execveat),
             ("shmget", libc::SYS_shmget),
             ("keyctl", libc::SYS_keyctl),
             ("bpf", libc::SYS_bpf),
@@ -444,9 +485,9 @@ mod tests {
 
     #[test]
     fn a_forked_process_starts_no_program() {
-        let mut script = allowed(Profile::Script, 1).unwrap();
+        let mut script = allowed(Profile::Script, 1, 0).unwrap();
         assert!(script.remove(&libc::SYS_execve).is_some());
-        let forked = allowed(Profile::Forked, 1).unwrap();
+        let forked = allowed(Profile::Forked, 1, 0).unwrap();
         assert!(forked.keys().eq(script.keys()));
     }
 
@@ -454,7 +495,7 @@ mod tests {
     fn the_filters_fit_into_the_kernel() {
         // BPF_MAXINSNS, bpf_common.h
         for profile in [Profile::Script, Profile::Forked, Profile::Compiler] {
-            for program in programs(profile, 1).unwrap() {
+            for program in programs(profile, 1, 1 << 40).unwrap() {
                 assert!(program.len() < 4096);
             }
         }
@@ -463,7 +504,7 @@ mod tests {
     #[test]
     fn a_template_becomes_the_filter_of_a_process() {
         for own in [3u32, 0x0102_0304] {
-            let programs = programs(Profile::Forked, own).unwrap();
+            let programs = programs(Profile::Forked, own, 0).unwrap();
             for (template, program) in templates(Profile::Forked).unwrap().iter().zip(programs) {
                 let expected: Vec<u8> = program.iter().flat_map(bytes).collect();
                 let mut made: Vec<u8> = (0..template.program.len())

@@ -167,6 +167,8 @@ fn python_code_that_takes_what_is_everybodys() {
             fails("a = 'x'\nwhile True: a += a", MEMORY),
             // Memory that a mapping shares does not count as the process's data; so there is none.
             fails("import mmap\nm = mmap.mmap(-1, 1 << 30)", REFUSED),
+            // Nor does a mapping that grows downwards, like a stack.
+            call(libc::SYS_mmap, "0, 1 << 30, 3, 0x122, -1, 0"),
             // 2 GB and more, printed, as a result, and by the channel itself.
             fails("for _ in range(20000): print('x' * 100000)", OUTPUT),
             fails(
@@ -190,6 +192,11 @@ fn python_code_that_takes_what_is_everybodys() {
             fails(
                 "i = 0\nwhile True:\n  i += 1\n  open(str(i), 'w').close()",
                 FILES,
+            ),
+            // Faster than anybody can look.
+            fails(
+                "import os\nfor i in range(40): os.posix_fallocate(os.open(str(i), os.O_RDWR | os.O_CREAT), 0, 60_000_000)",
+                REFUSED,
             ),
             fails(
                 "import os\nwhile True:\n  os.mkdir('d'); os.chdir('d')",
@@ -274,10 +281,21 @@ result = 'untouched'";
     );
     // What the process was started with, whatever it has made of it since.
     let environment = python.result(
-        "result = open('/proc/self/environ').read().rstrip('\\0').split('\\0')",
+        "import ctypes
+stack = next(line for line in open('/proc/self/maps') if '[stack]' in line)
+memory = ctypes.string_at(*(lambda a, b: (a, b - a))(*(int(x, 16) for x in stack.split()[0].split('-'))))
+result = [b'hunter2' in memory, b'LANG=C.UTF-8\\0TZ=UTC' in memory]",
         json!({}),
     );
-    assert_eq!(environment, json!(["LANG=C.UTF-8", "TZ=UTC"]));
+    assert_eq!(environment, json!([false, true]));
+    assert_eq!(
+        python.result(
+            "import os\nresult = os.getpriority(os.PRIO_PROCESS, 0)",
+            json!({})
+        ),
+        10,
+        "below the supervisor"
+    );
     assert_eq!(
         python.result("import os\nresult = os.listdir('.')", json!({})),
         json!([]),
@@ -285,7 +303,11 @@ result = 'untouched'";
     );
     assert_eq!(
         python.result(
-            "import os\nresult = sorted(map(int, os.listdir('/proc/self/fd')))[:5]",
+            "import os
+def is_open(descriptor):
+    try: return bool(os.fstat(descriptor))
+    except OSError: return False
+result = [descriptor for descriptor in range(128) if is_open(descriptor)]",
             json!({})
         ),
         json!([0, 1, 2, 3, 4]),
@@ -341,6 +363,16 @@ fn reaching_for_others(python: &Supervisor, sibling: i32, folder: &str) -> Vec<A
         ]);
     }
     for path in [
+        "net/tcp",
+        "net/route",
+        "mountinfo",
+        "cgroup",
+        "environ",
+        "cmdline",
+    ] {
+        attacks.push(fails(format!("open('/proc/self/{path}').read()"), DENIED));
+    }
+    for path in [
         "/etc/passwd",
         "../../../../../../../../etc/passwd",
         "/proc/self/root/etc/passwd",
@@ -371,6 +403,20 @@ fn reaching_for_others(python: &Supervisor, sibling: i32, folder: &str) -> Vec<A
             ],
         ),
         fails("open('/tmp/planted', 'w')", DENIED),
+        // By a path whose address is 0 in its lower half.
+        fails(
+            format!(
+                "import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+at = libc.mmap(ctypes.c_void_p(1 << 32), ctypes.c_size_t(4096), 3, 0x100022, -1, ctypes.c_long(0))
+ctypes.memmove(at, b'..', 3)
+if libc.syscall({}, -100, ctypes.c_void_p(at), None, 0) == -1: raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+result = hex(at)",
+                libc::SYS_utimensat
+            ),
+            REFUSED,
+        ),
         fails(
             "open('/proc/self/oom_score_adj', 'w').write('-1000')",
             DENIED,
@@ -468,6 +514,11 @@ fn python_code_that_ends_or_breaks_its_own_process() {
         PYTHON_OTHER,
         &[
             fails("import os\nos._exit(4)", &["exit status 4"]),
+            // As the sandbox itself speaks where it fails.
+            fails(
+                "import os\nos.write(2, b'sandbox: not confined')\nos._exit(125)",
+                &["exit status 125"],
+            ),
             fails("raise SystemExit(3)", &["sys.exit(3)"]),
             fails("import os\nos.kill(os.getpid(), 9)", &["SIGKILL"]),
             fails("import os\nos.kill(os.getpid(), 11)", &["SIGSEGV"]),
@@ -541,6 +592,7 @@ fn nodejs_code_that_attacks() {
         NODEJS_OTHER,
         &[
             endless("for (;;);"),
+            fails("require('os').setPriority(0)", &["EPERM"]),
             endless("await new Promise(() => setInterval(() => {}, 1))"),
             endless(
                 "const next = () => process.nextTick(next); next(); await new Promise(() => {})",
@@ -645,6 +697,18 @@ fn nodejs_code_that_attacks() {
             fails("process.exit(4)", &["exit status 4"]),
             fails("process.reallyExit(5)", &["exit status 5"]),
             fails(
+                "require('fs').writeSync(2, 'sandbox: not confined'); process.reallyExit(125)",
+                &["exit status 125"],
+            ),
+            fails(
+                "return require('fs').readFileSync('/proc/self/net/tcp', 'utf8')",
+                denied,
+            ),
+            fails(
+                "return require('fs').readFileSync('/proc/self/mountinfo', 'utf8')",
+                denied,
+            ),
+            fails(
                 "for (let i = 0; i < 100; i++) try { require('fs').closeSync(i) } catch {}",
                 ANY,
             ),
@@ -680,7 +744,12 @@ fn nodejs_code_that_attacks() {
 fn rust_code_that_attacks() {
     let rust = Supervisor::start(
         RUST,
-        &[PLACES[0], PLACES[1], ("COMPILE_TIMEOUT_SECONDS", "8")],
+        &[
+            PLACES[0],
+            PLACES[1],
+            ("COMPILE_TIMEOUT_SECONDS", "4"),
+            ("MAX_TIMEOUT_SECONDS", "120"),
+        ],
     );
     let handle = |body: &str| {
         format!("fn handle(p: Value, _c: Value) -> Result<Value, String> {{ {body} }}")
@@ -733,7 +802,7 @@ fn rust_code_that_attacks() {
             with(
                 "#![allow(long_running_const_eval)]\nconst X: u64 = { let mut i = 0; while i < u64::MAX { i += 1 } i };\npub static Y: u64 = X;",
             ),
-            &["longer to compile than 8 s"],
+            &["more than 4 s of processor time to compile"],
         ),
         fails(
             format!(
@@ -747,6 +816,47 @@ fn rust_code_that_attacks() {
             &["recursion limit"],
         ),
     ];
+    // What runs before `main`, and before the process says that it has started.
+    let before_main = |body: &str| {
+        with(&format!(
+            "extern \"C\" fn first() {{ {body} }}\n#[used] #[link_section = \".init_array\"] static FIRST: extern \"C\" fn() = first;"
+        ))
+    };
+    let write = "extern \"C\" { fn write(to: i32, from: *const u8, count: usize) -> isize; fn _exit(status: i32) -> !; } ";
+    attacks.extend([
+        Attack {
+            limit: "6",
+            status: 504,
+            ..fails(
+                before_main("loop { std::hint::black_box(0); }"),
+                &["ran longer than its time limit of 6 s"],
+            )
+        },
+        Attack {
+            limit: "6",
+            status: 504,
+            ..fails(
+                format!("#![no_main]\nmod first {{ #[no_mangle] extern \"C\" fn main() -> i32 {{ loop {{ std::hint::black_box(0); }} }} }}\n{}", handle("Ok(p)")),
+                &["ran longer than its time limit of 6 s"],
+            )
+        },
+        fails(
+            before_main("let mut v: Vec<Vec<u8>> = vec![]; loop { v.push(vec![1; 10_000_000]) }"),
+            MEMORY,
+        ),
+        fails(
+            before_main(&format!("{write} loop {{ unsafe {{ write(2, [65u8; 65536].as_ptr(), 65536); }} }}")),
+            OUTPUT,
+        ),
+        fails(
+            before_main(&format!("{write} unsafe {{ write(2, b\"sandbox: not confined\".as_ptr(), 21); _exit(125) }}")),
+            &["exit status 125"],
+        ),
+        fails(
+            before_main(&format!("{write} unsafe {{ write(4, b\"R\\0\\0\\0\\0\\0\\0\\0\\0\\x01\\0\\0\\x001\".as_ptr(), 14); }}")),
+            &["wrote to the channel"],
+        ),
+    ]);
     // Everything that a process does is held as for the other languages; here with one program for all.
     let script = format!(
         "unsafe extern \"C\" {{ fn kill(pid: i32, signal: i32) -> i32; fn close(descriptor: i32) -> i32; fn fork() -> i32; fn _exit(status: i32) -> !; }}
@@ -766,6 +876,7 @@ fn rust_code_that_attacks() {
                 \"unix\" => text(std::os::unix::net::UnixStream::pair())?,
                 \"fork\" => loop { called(unsafe { fork() })? },
                 \"spawn\" => text(std::process::Command::new(\"/bin/ls\").status())?,
+                \"exec\" => text::<()>(Err(std::os::unix::process::CommandExt::exec(&mut std::process::Command::new(std::env::current_exe().unwrap()))))?,
                 \"kill\" => called(unsafe { kill(other, 9) })?,
                 \"read\" => text(std::fs::read(name))?,
                 \"list\" => text(std::fs::read_dir(name))?,
@@ -804,6 +915,7 @@ fn rust_code_that_attacks() {
         deed(json!({"do": "unix"}), REFUSED),
         deed(json!({"do": "fork"}), REFUSED),
         deed(json!({"do": "spawn"}), REFUSED),
+        deed(json!({"do": "exec"}), REFUSED),
         deed(json!({"do": "kill", "other": supervisor}), REFUSED),
         deed(json!({"do": "kill", "other": 0}), REFUSED),
         deed(json!({"do": "kill", "other": -1}), REFUSED),
@@ -836,5 +948,11 @@ fn rust_code_that_attacks() {
     ]);
     // Compiled with the default time, before the endless loop's half second.
     assert_eq!(rust.result(&script, json!({"do": "nothing"})), "nothing");
+    for attack in &mut attacks {
+        // They wait for each other's compilations, which a busy machine makes long.
+        if attack.limit == "20" {
+            attack.limit = "100";
+        }
+    }
     withstands(&rust, &echo, &attacks);
 }

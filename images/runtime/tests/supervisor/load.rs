@@ -102,9 +102,10 @@ fn the_compile_cache_stays_within_its_size() {
     assert!(rust.metric("lambda_runtime_compile_cache_bytes{") <= 1048576.0);
 }
 
-/// Executions a second when each client sends its next request at once, and their times at half of that rate.
+/// Executions a second when each client sends its next request at once, and their times at half of that rate: with a new
+/// process each, and with processes that are used again.
 #[test]
-#[ignore = "measures for a minute, with the whole machine"]
+#[ignore = "measures for two minutes, with the whole machine"]
 fn speed() {
     let rust = "fn handle(p: Value, _: Value) -> Result<Value, String> { Ok(p[\"a\"].clone()) }";
     for (language, script) in [
@@ -115,20 +116,25 @@ fn speed() {
         let settings = [("MAX_CONCURRENCY", "16"), ("QUEUE_SECONDS", "30")];
         let supervisor = Supervisor::start(language, &settings);
         assert_eq!(supervisor.result(script, json!({"a": 1})), 1);
-        let saturated = clients(&supervisor, script, Duration::ZERO);
-        let rate = saturated.len() as f64 / SPAN.as_secs_f64();
-        let times = clients(
-            &supervisor,
-            script,
-            Duration::from_secs_f64(2.0 * CLIENTS as f64 / rate),
-        );
-        let at = |part: f64| times[(times.len() as f64 * part) as usize];
-        println!(
-            "{language}: {rate:.0} executions/s; at half of that p50 {:.1} ms, p99 {:.1} ms, of which the script p50 {:.2} ms",
-            at(0.5).0,
-            at(0.99).0,
-            at(0.5).1
-        );
+        let mut rates = vec![];
+        for (how, caller) in [
+            ("a new process each", ""),
+            ("used again", "x-caller: a\r\n"),
+        ] {
+            let saturated = clients(&supervisor, caller, script, Duration::ZERO);
+            let rate = saturated.len() as f64 / SPAN.as_secs_f64();
+            let interval = Duration::from_secs_f64(2.0 * CLIENTS as f64 / rate);
+            let times = clients(&supervisor, caller, script, interval);
+            let at = |part: f64| times[(times.len() as f64 * part) as usize];
+            println!(
+                "{language}, {how}: {rate:.0} executions/s; at half of that p50 {:.1} ms, p99 {:.1} ms, of which the script p50 {:.2} ms",
+                at(0.5).0,
+                at(0.99).0,
+                at(0.5).1
+            );
+            rates.push(rate);
+        }
+        println!("{language}: {:.1} times", rates[1] / rates[0]);
     }
 }
 
@@ -136,10 +142,15 @@ const CLIENTS: usize = 16;
 const SPAN: Duration = Duration::from_secs(10);
 
 /// For each request its time and that of its script, in ms, the shortest first. A client sends one every `interval`.
-fn clients(supervisor: &Supervisor, script: &str, interval: Duration) -> Vec<(f64, f64)> {
+fn clients(
+    supervisor: &Supervisor,
+    caller: &str,
+    script: &str,
+    interval: Duration,
+) -> Vec<(f64, f64)> {
     let body = json!({"request_id": "r", "params": {"a": 1}, "script_content": script}).to_string();
     let head = format!(
-        "POST /execute HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n",
+        "POST /execute HTTP/1.1\r\nhost: test\r\n{caller}content-length: {}\r\n\r\n",
         body.len()
     );
     let request = head + &body;
@@ -186,4 +197,77 @@ fn answer(from: &mut impl BufRead) -> Value {
     let mut body = vec![0; length];
     from.read_exact(&mut body).unwrap();
     serde_json::from_slice(&body).unwrap()
+}
+
+/// One caller takes all that it can; another has its place all the same.
+#[test]
+fn no_caller_takes_every_place() {
+    let settings = [
+        ("MAX_CONCURRENCY", "4"),
+        ("MAX_QUEUE", "4"),
+        ("QUEUE_SECONDS", "1"),
+    ];
+    let python = Supervisor::start(PYTHON, &settings);
+    let greedy = [("X-Account", "user greedy")];
+    let slow = "import time\ntime.sleep(3)\nresult = 1";
+    std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..20)
+            .map(|_| scope.spawn(|| python.execute_with(slow, json!({}), &greedy)))
+            .collect();
+        std::thread::sleep(Duration::from_millis(300));
+        for number in 0..10 {
+            let begun = Instant::now();
+            let account = format!("user modest-{number}");
+            let answer = python.execute_with("result = 2", json!({}), &[("X-Account", &account)]);
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            assert!(
+                begun.elapsed() < Duration::from_secs(1),
+                "{:?}",
+                begun.elapsed()
+            );
+        }
+        let answers: Vec<_> = calls.into_iter().map(|call| call.join().unwrap()).collect();
+        let served = answers.iter().filter(|answer| answer.status == 200).count();
+        assert_eq!(served, 2, "its share of four");
+        for answer in answers.iter().filter(|answer| answer.status != 200) {
+            let (status, code, message) = answer.error();
+            assert_eq!((status, code.as_str()), (429, "RATE_LIMITED"), "{message}");
+            assert!(message.contains("its share of 2 scripts"), "{message}");
+            assert_eq!(answer.headers["retry-after"], "1");
+        }
+    });
+}
+
+/// However many scripts of one caller wait to be compiled, another's waits for one of them at most.
+#[test]
+fn callers_take_turns_at_the_compiler() {
+    let settings = [
+        ("MAX_QUEUE", "20"),
+        ("MAX_TIMEOUT_SECONDS", "120"),
+        ("TIMEOUT_SECONDS", "120"),
+    ];
+    let rust = Supervisor::start(RUST, &settings);
+    let script = |number: usize| {
+        // Some work for the compiler, a second or so.
+        let functions: String = (0..400)
+            .map(|index| format!("pub fn f{index}(n: u64) -> Vec<String> {{ (0..n).map(|i| format!(\"{{i}} {{}}\", i * {number} + {index})).collect() }}\n"))
+            .collect();
+        format!(
+            "{functions}fn handle(_: Value, _: Value) -> Result<Value, String> {{ Ok(json!(f0(1))) }}"
+        )
+    };
+    let compiled = |number: usize, account: &str| {
+        let answer = rust.execute_with(&script(number), json!({}), &[("X-Account", account)]);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    };
+    let compiled = &compiled;
+    std::thread::scope(|scope| {
+        let greedy: Vec<_> = (1..=8)
+            .map(|number| scope.spawn(move || compiled(number, "user greedy")))
+            .collect();
+        std::thread::sleep(Duration::from_millis(200));
+        compiled(100, "user modest");
+        let before = greedy.into_iter().filter(|call| call.is_finished()).count();
+        assert!(before <= 2, "{before} of the greedy caller's came first");
+    });
 }

@@ -6,3 +6,4 @@ mod attacks;
 mod contract;
 mod harness;
 mod load;
+mod reuse;

@@ -135,6 +135,17 @@ impl Controller {
         answer.json()["request_id"].as_str().unwrap().to_owned()
     }
 
+    /// The id of a new session of a user.
+    pub async fn session_of(&self, user: &str, title: &str, script: &str) -> String {
+        let headers = [JSON, ("language-title", title), ("x-user-id", user)];
+        let body = json!({"script_content": script}).to_string();
+        let answer = self
+            .call("POST", "/api/v1/initialize", &headers, body.as_bytes())
+            .await
+            .expect(200);
+        answer.json()["request_id"].as_str().unwrap().to_owned()
+    }
+
     pub async fn execute(&self, id: &str, params: Value) -> Answer {
         let body = json!({"params": params}).to_string();
         self.call(

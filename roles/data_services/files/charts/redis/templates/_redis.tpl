@@ -19,6 +19,8 @@
 - name: scripts
   configMap:
     name: redis-scripts
+    # Sentinel runs one of them itself.
+    defaultMode: 0555
 - name: users
   secret:
     secretName: {{ .root.Values.usersSecret }}

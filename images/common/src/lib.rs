@@ -1,0 +1,3 @@
+//! What the controller and the runtimes share: both read the same JSON, so that neither takes what the other refuses.
+
+pub mod json;

@@ -1,0 +1,221 @@
+# Copyright: Contributors to the lambda_microservice.platform project
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Quotas against what a rolling update needs: the pods of a workload, those that it adds, and those that still end.
+
+A pod counts until it is gone. In each step an update may add as many pods as its surge, and as many as it takes away
+end meanwhile; autoscaled workloads are counted at their maximum.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.quantities import quantity
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.contradictions.finding import (
+    Values,
+    as_quantity,
+    contradiction,
+    deep,
+)
+
+# What the charts ask for where no variable says it (their values.yaml): CPU, memory.
+SENTINEL = ("100m", "64Mi")
+HAPROXY = ("250m", "64Mi")
+PGBOUNCER = ("250m", "64Mi")
+SIDECAR = ("10m", "16Mi")
+REPOSITORY = ("100m", "64Mi")
+SENTINEL_STORAGE = "1Gi"
+
+DEPLOYMENT = "25%"
+"""Kubernetes' own surge of a Deployment; a StatefulSet has none: its pods end before others take their place."""
+
+
+class Workload(NamedTuple):
+    """What a workload asks of its namespace's quota while it is updated."""
+
+    namespace: str
+    name: str
+    replicas: int
+    added: int
+    cpu: Decimal
+    memory: Decimal
+    storage: Decimal
+
+    @property
+    def pods(self) -> int:
+        """Those that are there at the same time, at most: as many end as are added."""
+        return self.replicas + 2 * self.added
+
+    def needs(self, resource: str) -> Decimal:
+        """Of one resource of a ResourceQuota."""
+        if resource in ("pods", "count/pods"):
+            return Decimal(self.pods)
+        if resource in ("requests.cpu", "cpu"):
+            return self.pods * self.cpu
+        if resource in ("requests.memory", "memory"):
+            return self.pods * self.memory
+        return self.replicas * self.storage if resource == "requests.storage" else Decimal(0)
+
+
+def _workload(
+    namespace: str,
+    name: str,
+    replicas: int,
+    requests: tuple[str, str],
+    values: Any = None,
+    surge: object = 0,
+    storage: str = "0",
+) -> Workload:
+    given = deep(values, "resources", "requests") or {}
+    strategy = deep(values, "strategy", "rollingUpdate", "maxSurge")
+    surge = surge if strategy is None else strategy
+    # https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#max-surge: rounded up.
+    added = math.ceil(Decimal(str(surge).rstrip("%")) * replicas / 100) if str(surge).endswith("%") else int(str(surge))
+    cpu, memory = as_quantity(given.get("cpu", requests[0])), as_quantity(given.get("memory", requests[1]))
+    return Workload(namespace, name, replicas, added, cpu, memory, as_quantity(storage))
+
+
+def workloads(values: Values) -> Iterator[Workload]:
+    """Those of the roles. Jobs are left out: they wait until there is room."""
+    edge = values["ingress_namespace"]
+    yield _workload(
+        edge,
+        "envoy",
+        values["ingress_replicas"],
+        (values["ingress_cpu"], values["ingress_memory"]),
+        values["ingress_values"],
+        1,
+    )
+    if values["ingress_rate_limit_service"] and values["ingress_rate_limits"]:
+        requests = (values["ingress_rate_limit_cpu"], values["ingress_rate_limit_memory"])
+        yield _workload(
+            edge, "ratelimit", values["ingress_rate_limit_replicas"], requests, values["ingress_rate_limit_values"], 1
+        )
+    yield _workload(
+        values["controller_namespace"], "controller", values["controller_max_replicas"],
+        (values["controller_cpu"], values["controller_memory"]), values["controller_values"], 1,
+    )  # fmt: skip
+    for language in values["runtimes_languages"]:
+        requests = (language.get("cpu", values["runtimes_cpu"]), language.get("memory", values["runtimes_memory"]))
+        own = language.get("values") or values["runtimes_values"]
+        replicas = language.get("max_replicas", values["runtimes_max_replicas"])
+        yield _workload(
+            values["runtimes_namespace"], f"{language['name']}-runtime", replicas, requests, own, DEPLOYMENT
+        )
+    yield from _data_services(values)
+
+
+def _data_services(values: Values) -> Iterator[Workload]:
+    where, redis = values["data_services_namespace"], values["data_services_redis_values"]
+    requests = (values["data_services_redis_cpu"], values["data_services_redis_memory"])
+    storage = values["data_services_redis_storage"]
+    yield _workload(where, "redis", values["data_services_redis_replicas"], requests, redis.get("redis"), 0, storage)
+    yield _workload(
+        where,
+        "redis-sentinel",
+        values["data_services_redis_sentinels"],
+        SENTINEL,
+        redis.get("sentinel"),
+        0,
+        SENTINEL_STORAGE,
+    )
+    yield _workload(
+        where,
+        "redis-haproxy",
+        values["data_services_redis_haproxy_replicas"],
+        HAPROXY,
+        redis.get("haproxy"),
+        DEPLOYMENT,
+    )
+    if not values["data_services_postgresql_enabled"]:
+        return
+    postgresql = values["data_services_postgresql_values"]
+    requests = (values["data_services_postgresql_cpu"], values["data_services_postgresql_memory"])
+    storage = values["data_services_postgresql_storage"]
+    member = _workload(
+        where,
+        "postgresql",
+        values["data_services_postgresql_replicas"],
+        requests,
+        postgresql.get("postgresql"),
+        0,
+        storage,
+    )
+    beside = _workload(where, "sidecars", 1, SIDECAR, postgresql.get("sidecars"))
+    containers = 1 + values["data_services_postgresql_backup"]
+    yield member._replace(cpu=member.cpu + containers * beside.cpu, memory=member.memory + containers * beside.memory)
+    yield _workload(
+        where,
+        "pgbouncer",
+        values["data_services_postgresql_pgbouncer_replicas"],
+        PGBOUNCER,
+        postgresql.get("pgbouncer"),
+        DEPLOYMENT,
+    )
+    if values["data_services_postgresql_backup"]:
+        yield _workload(where, "postgresql-repository", 1, REPOSITORY, postgresql.get("repository"))
+
+
+def _quotas(values: Values) -> Iterator[PlatformError]:
+    all_of_them = list(workloads(values))
+    for key, hard in values["foundation_resource_quotas"].items():
+        namespace = values.get(f"{key}_namespace", key)
+        inside = [workload for workload in all_of_them if workload.namespace == namespace]
+        if inside and isinstance(hard, Mapping):
+            yield from _of_namespace(values, namespace, key, hard, inside)
+
+
+def _of_namespace(
+    values: Values, namespace: str, key: str, hard: Mapping[str, Any], inside: list[Workload]
+) -> Iterator[PlatformError]:
+    for resource, limit in hard.items():
+        has = quantity(limit)
+        if has is None:
+            yield contradiction(
+                f"a quota is no quantity: {resource} of {key}", repr(limit), "a number, with a unit where it has one",
+                f"correct foundation_resource_quotas.{key}",
+            )  # fmt: skip
+            continue
+        needs = sum((workload.needs(resource) for workload in inside), Decimal(0))
+        if resource == "requests.storage":
+            needs += _volumes(values, namespace)
+        if needs > has:
+            told = ", ".join(
+                f"{workload.name} {_shown(workload.needs(resource))}"
+                + (f" ({workload.pods} pods)" if workload.added else "")
+                for workload in inside
+                if workload.needs(resource)
+            )
+            yield contradiction(
+                f"the quota of the namespace {namespace} is below what a rolling update needs: {resource}",
+                f"{limit}, and {_shown(needs)} are needed: {told}. Pods that are added and those that still end are "
+                "among them",
+                f"{_shown(needs)} or more",
+                f"raise foundation_resource_quotas.{key}, or lower the workloads' replicas or requests",
+            )
+
+
+def _volumes(values: Values, namespace: str) -> Decimal:
+    """The volumes of copies, which no pod of a workload has for itself."""
+    if namespace != values["data_services_namespace"]:
+        return Decimal(0)
+    size = values.quantity("data_services_redis_backup_storage") if values["data_services_redis_backup"] else Decimal(0)
+    if values["data_services_postgresql_enabled"] and values["data_services_postgresql_backup"]:
+        size += values.quantity("data_services_postgresql_backup_storage")
+    return size
+
+
+def _shown(number: Decimal) -> str:
+    """As a quantity that a person would write."""
+    for suffix, factor in (("Ti", 1024**4), ("Gi", 1024**3), ("Mi", 1024**2)):
+        if number >= factor:
+            return f"{round(number / factor, 2).normalize():f}{suffix}"
+    return f"{number.normalize():f}"
+
+
+CHECKS = (_quotas,)

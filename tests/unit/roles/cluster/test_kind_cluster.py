@@ -1,0 +1,43 @@
+"""The script that brings the kind cluster up, with programs that stand for Docker and kind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[4] / "roles/cluster/files/kind-cluster"
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """A folder that is first on the search path: no node is there, and kind makes none."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    texts = {
+        "docker": '[ "$1" != inspect ] || exit 1; [ "$1" != exec ] || echo "etcd: the disk is full"',
+        "kind": f'echo "$@" >> "{tmp_path}/asked"; echo "ERROR: failed to create cluster"; exit 1',
+        "kubectl": "exit 1",
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    return folder
+
+
+def test_a_cluster_that_does_not_come_up_says_what_its_control_plane_said(programs: Path, tmp_path: Path):
+    (tmp_path / "image").write_text("a/node:image")
+    (tmp_path / "kind.yml").write_text("nodes:\n  - role: control-plane\n")
+    arguments = ["made", tmp_path / "image", tmp_path / "kind.yml", tmp_path / "kubeconfig"]
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    command = [SCRIPT, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "ERROR: failed to create cluster" in done.stdout
+    assert "the cluster made did not come up" in done.stderr
+    assert "etcd: the disk is full" in done.stderr
+    # kind would remove the nodes, and with them what can be looked at.
+    assert "--retain" in (tmp_path / "asked").read_text()
+    assert not (tmp_path / "kubeconfig.complete").exists()

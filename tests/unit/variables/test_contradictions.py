@@ -1,0 +1,247 @@
+"""Values that contradict each other are named before anything is written, and values that fit are not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables import contradictions
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.contradictions import quotas
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.contradictions.finding import (
+    Values,
+)
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.contradictions.parameters import (
+    OF_THE_CHART,
+    PARAMETERS,
+    VERSION,
+)
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.contradictions.redis import size
+from hypothesis import given
+from hypothesis import strategies as st
+
+from .evaluation import OWN, evaluated, found
+
+ROOT = Path(__file__).resolve().parents[3]
+CHARTS = ROOT / "roles"
+DEFAULT, _ = evaluated()
+CLIENT = {"connections": 4, "pool": 2}
+REDIS_CLIENT = {"redis": "~a:* +get"}
+
+
+def told(**given: Any) -> str:
+    return "\n".join(str(error) for error in found(**given))
+
+
+def changed(**given: Any) -> list[str]:
+    """What is found where values of the right types are put over those of the defaults, as they are."""
+    return [str(error) for error in contradictions.find({**DEFAULT, **given}, OWN)]
+
+
+def test_the_defaults_contradict_nothing():
+    assert told() == ""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "names"),
+    [
+        ({"data_services_redis_maxmemory": "7gb"}, "data_services_redis_maxmemory 7gb, data_services_redis_memory 8Gi"),
+        ({"data_services_redis_maxmemory": "6 GB"}, "data_services_redis_maxmemory is no size"),
+        ({"data_services_redis_storage": "5Gi"}, "data_services_redis_storage 5Gi"),
+        ({"data_services_redis_quorum": 4}, "data_services_redis_quorum 4, data_services_redis_sentinels 3"),
+        ({"data_services_redis_quorum": 0}, "data_services_redis_quorum 0"),
+        ({"data_services_redis_min_replicas_to_write": 3}, "data_services_redis_min_replicas_to_write 3"),
+        ({"controller_redis_confirm_replicas": 3},
+         "controller_redis_confirm_replicas 3, data_services_redis_replicas 3"),
+        ({"data_services_redis_min_replicas_max_lag_seconds": 3}, "data_services_redis_down_after_milliseconds 2500"),
+        *[({"data_services_redis_clients": {name: REDIS_CLIENT}}, f"the client {name} of Redis would take")
+          for name in ("haproxy", "pod", "sentinel", "replication", "backup", "restore", "admin", "default", "users")],
+        ({"data_services_redis_clients": {"My_App": REDIS_CLIENT}}, "'My_App'"),
+        ({"data_services_redis_clients": {"app": {}}}, "the client app of Redis has no rules"),
+        ({"data_services_redis_clients": {"app": {"redis": "+get\nuser root on"}}}, "on one line"),
+        ({"controller_min_replicas": 11}, "controller_min_replicas 11, controller_max_replicas 10"),
+        ({"runtimes_min_replicas": 21}, "runtimes_min_replicas 21, runtimes_max_replicas 20"),
+        ({"runtimes_languages": [{"name": "go", "max_replicas": 1, "image": "x"}]},
+         "runtimes_languages, go, max_replicas 1"),
+        ({"runtimes_languages": [{"name": "go", "image": "x"}] * 2}, "two languages have one name"),
+        ({"runtimes_languages": [{"name": "C++", "image": "x"}]}, "a language cannot name its Service"),
+        ({"ingress_replicas": 0}, "ingress_replicas leaves no pod"),
+        ({"controller_runtime_timeout_seconds": 20}, "the controller gives up before the runtime does"),
+        ({"ingress_timeout_seconds": 32}, "ingress_timeout_seconds 32, and the controller waits 32 s"),
+        ({"runtimes_default_timeout_seconds": 31}, "runtimes_default_timeout_seconds 31, runtimes_timeout_seconds 30"),
+        ({"runtimes_timeout_seconds": 4000}, "1 to 3600"),
+        ({"ingress_routes": [{"name": "run", "match": {"prefix": "/api/"}, "timeout_seconds": 9}]},
+         "ingress_routes, run, timeout_seconds 9"),
+        ({"controller_values": {"terminationGracePeriodSeconds": 30}},
+         "controller_values.terminationGracePeriodSeconds 30"),
+        ({"ingress_values": {"terminationGracePeriodSeconds": 35}}, "ingress_values.terminationGracePeriodSeconds 35"),
+        *[({"data_services_postgresql_clients": {name: CLIENT}},
+         f"the client {name} of PostgreSQL has a name that is taken")
+          for name in ("postgres", "standby", "rewind", "client", "pgbouncer", "lambda", "ca", "tls", "public")],
+        ({"data_services_postgresql_clients": {"a" * 62: CLIENT}}, "NAME and NAME_2"),
+        ({"data_services_postgresql_clients": {"my_app": CLIENT}}, "'my_app'"),
+        ({"data_services_postgresql_clients": {"a": {**CLIENT, "schemas": ["x"]}, "b": {**CLIENT, "schemas": ["x"]}}},
+         "a and b"),
+        ({"data_services_postgresql_clients": {"a": {**CLIENT, "schemas": ["pg_x"]}}}, "the schema pg_x"),
+        ({"data_services_postgresql_parameters": {"wrok_mem": "4MB"}},
+         "no parameter wrok_mem.*the nearest is work_mem"),
+        ({"data_services_postgresql_parameters": {"max_connections": 10}}, "data_services_postgresql_max_connections"),
+        ({"data_services_postgresql_parameters": {"ssl": "off"}}, "the platform sets ssl itself"),
+        ({"data_services_postgresql_parameters": {"port": 1}}, "the platform sets port itself"),
+        ({"data_services_postgresql_max_connections": 50}, "the connections do not fit into PostgreSQL"),
+        ({"data_services_postgresql_memory": "64Mi"}, "PostgreSQL has too little memory"),
+        ({"data_services_postgresql_retry_timeout_seconds": 9}, "retry_timeout_seconds 9"),
+        ({"data_services_postgresql_ttl_seconds": 10}, "ttl_seconds 10"),
+        ({"data_services_postgresql_enabled": False, "controller_database_enabled": True},
+         "a PostgreSQL that nobody makes"),
+        ({"ingress_namespace": "Edge"}, "ingress_namespace is no name of a namespace"),
+        ({"ingress_namespace": "controller"}, "controller_namespace and ingress_namespace are controller"),
+        ({"foundation_namespaces": [{"name": "ingress"}]}, "nobody makes the namespace of controller_namespace"),
+        ({"foundation_resource_quotas": {"openfass-fn": {"pods": "1"}}},
+         "foundation_resource_quotas names a namespace"),
+        ({"foundation_resource_quotas": {"ingress": {"pods": "some"}}}, "a quota is no quantity: pods of ingress"),
+        ({"foundation_resource_quotas": {"controller": {"requests.cpu": "22"}}},
+         "requests.cpu.*Found: 22, and 24 are needed"),
+        ({"foundation_resource_quotas": {"runtimes": {"pods": "89"}}}, "Found: 89, and 90 are needed"),
+        ({"foundation_resource_quotas": {"openfaas-fn": {"pods": "89"}}}, "Found: 89, and 90 are needed"),
+        ({"foundation_resource_quotas": {"data_services": {"requests.storage": "100Gi"}}}, "requests.storage"),
+        ({"ingress_memory_limit": "1Gi"}, "ingress_memory 4Gi, ingress_memory_limit 1Gi"),
+        ({"runtimes_cpu": "2"}, "runtimes_cpu 2, runtimes_cpu_limit 1"),
+        ({"runtimes_script_memory": "3Gi"}, "a script may take more memory"),
+        ({"controller_cpu": "two"}, "controller_cpu is no quantity"),
+        ({"platform_images_file": "/nowhere/images.json"}, "/nowhere/images.json is not there"),
+        ({"platform_image_registry": ""}, "the image controller is ours, and no registry has it"),
+        ({"runtimes_languages": [{"name": "go"}]}, "there is no image runtime-go"),
+    ],
+)  # fmt: skip
+def test_a_contradiction_is_named_with_what_was_found(wrong: dict[str, Any], names: str):
+    errors = found(**wrong)
+    text = "\n".join(str(error) for error in errors)
+    assert re.search(re.escape(names).replace(r"\.\*", ".*"), text), text
+    assert all(error.parts().keys() >= {"what", "found", "expected", "fix"} for error in errors)
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        {"controller_redis_confirm_replicas": 5, "controller_redis_url": "redis://elsewhere.example:6379"},
+        {"data_services_redis_replicas": 1},
+        {"data_services_postgresql_enabled": False},
+        {"data_services_postgresql_enabled": False, "data_services_postgresql_clients": {"postgres": CLIENT}},
+        {"data_services_postgresql_enabled": False, "controller_database_enabled": True, "controller_database_url": "postgresql://db/x",
+         "controller_database_primary_url": "postgresql://db/x"},
+        {"data_services_postgresql_parameters": {"work_mem": "4MB", "datestyle": "ISO", "pg_stat_statements.max": 100}},
+        {"data_services_postgresql_clients": {"a" * 61: CLIENT}},
+        {"runtimes_timeout_seconds": 600},
+        {"ingress_namespace": "edge", "data_services_namespace": "stores",
+         "runtimes_namespace": "fn", "controller_namespace": "api"},
+        {"foundation_resource_quotas": {}},
+        {"platform_image_registry": "", "platform_images_file": str(ROOT / "tests" / "images.json")},
+    ],
+)  # fmt: skip
+def test_what_fits_is_left_alone(right: dict[str, Any]):
+    assert told(**right) == ""
+
+
+def test_all_contradictions_are_named_at_once():
+    text = told(
+        data_services_redis_quorum=9, controller_min_replicas=99, data_services_postgresql_clients={"postgres": CLIENT}
+    )
+    for name in ("data_services_redis_quorum", "controller_min_replicas", "the client postgres"):
+        assert name in text
+
+
+def test_a_wrong_value_hides_no_other_contradiction():
+    values, wrong = evaluated(data_services_redis_quorum=9, runtimes_timeout_seconds="long")
+    errors = wrong + contradictions.find(values, OWN)
+    assert [error.reason for error in errors] == ["argument", "contradiction"]
+
+
+@given(sentinels=st.integers(1, 9), quorum=st.integers(-1, 10))
+def test_a_quorum_that_can_be_reached(sentinels: int, quorum: int):
+    errors = changed(data_services_redis_sentinels=sentinels, data_services_redis_quorum=quorum)
+    assert any("data_services_redis_quorum" in error for error in errors) == (not 1 <= quorum <= sentinels)
+
+
+@given(memory=st.integers(1, 64), most=st.integers(1, 70_000))
+def test_redis_keeps_a_quarter_for_its_copy(memory: int, most: int):
+    given_values = {"data_services_redis_memory": f"{memory}Gi", "data_services_redis_maxmemory": f"{most}mb"}
+    errors = changed(**given_values, data_services_redis_storage="1Ti", data_services_redis_backup_storage="1Ti")
+    assert any("would be killed for its memory" in error for error in errors) == (most > memory * 768)
+
+
+@given(runtime=st.integers(1, 3600), controller=st.integers(1, 3600), edge=st.integers(1, 4000))
+def test_whoever_waits_waits_longer(runtime: int, controller: int, edge: int):
+    errors = changed(
+        runtimes_timeout_seconds=runtime,
+        runtimes_default_timeout_seconds=1,
+        controller_runtime_timeout_seconds=controller,
+        ingress_timeout_seconds=edge,
+    )
+    assert any("the controller gives up" in error for error in errors) == (controller < runtime)
+    assert any("the edge gives up" in error for error in errors) == (edge <= controller + 2)
+
+
+@given(replicas=st.integers(1, 50), cpu=st.integers(1, 4000), spare=st.integers(-3, 3))
+def test_a_quota_that_has_room_for_an_update(replicas: int, cpu: int, spare: int):
+    needed = (replicas + 2) * cpu
+    errors = changed(
+        controller_min_replicas=1,
+        controller_max_replicas=replicas,
+        controller_cpu=f"{cpu}m",
+        foundation_resource_quotas={"controller": {"requests.cpu": f"{needed + spare}m"}},
+        data_services_postgresql_enabled=False,
+        controller_database_enabled=False,
+    )
+    assert any("below what a rolling update needs" in error for error in errors) == (spare < 0)
+
+
+@given(text=st.from_regex(r"[0-9]{1,6}(b|k|kb|m|mb|g|gb)?", fullmatch=True))
+def test_a_size_of_redis(text: str):
+    number = int(re.match("[0-9]+", text)[0])
+    unit = text.lstrip("0123456789")
+    power = "kmg".find(unit[0]) + 1 if unit[:1] in ("k", "m", "g") and unit else 0
+    assert size(text) == number * (1024 if unit.endswith("b") else 1000) ** power
+
+
+def test_the_requests_that_no_variable_says_are_the_charts():
+    def of(chart: str) -> Any:
+        return yaml.safe_load((CHARTS / f"{chart}/values.yaml").read_text(encoding="utf-8"))
+
+    redis, postgresql = of("data_services/files/charts/redis"), of("data_services/files/charts/postgresql")
+
+    def requests(values: Any) -> tuple[str, str]:
+        return values["resources"]["requests"]["cpu"], values["resources"]["requests"]["memory"]
+
+    assert requests(redis["sentinel"]) == quotas.SENTINEL
+    assert redis["sentinel"]["persistence"]["data"]["size"] == quotas.SENTINEL_STORAGE
+    assert requests(redis["haproxy"]) == quotas.HAPROXY
+    assert requests(postgresql["pgbouncer"]) == quotas.PGBOUNCER
+    assert requests(postgresql["sidecars"]) == quotas.SIDECAR
+    assert requests(postgresql["repository"]) == quotas.REPOSITORY
+    workloads = {workload.name: workload for workload in quotas.workloads(Values({**OWN, **DEFAULT}))}
+    for chart, name, replicas in (
+        ("ingress/files/charts/envoy", "envoy", 3),
+        ("ingress/files/charts/ratelimit", "ratelimit", 2),
+        ("controller/files/charts/controller", "controller", 10),
+        ("runtimes/files/charts/runtime", "nodejs-runtime", 20),
+    ):
+        surge = of(chart)["strategy"]["rollingUpdate"]["maxSurge"]
+        assert workloads[name].added == (surge if isinstance(surge, int) else replicas // 4)
+
+
+def test_the_parameters_are_those_of_the_image_s_postgresql():
+    dockerfile = (ROOT / "images/postgresql/Dockerfile").read_text(encoding="utf-8")
+    assert f" postgresql-{VERSION} " in dockerfile
+    # A few that came and went: 16 and 17 brought the first, 17 took the last away.
+    assert {"summarize_wal", "transaction_timeout", "scram_iterations"} <= PARAMETERS
+    assert not {"old_snapshot_threshold", "db_user_namespace", "block_size"} & PARAMETERS
+    template = (CHARTS / "data_services/files/charts/postgresql/templates/postgresql-configuration.yaml").read_text(
+        encoding="utf-8"
+    )
+    written = re.search(r"^      parameters:\n((?: {8}.*\n)+)", template, re.MULTILINE)
+    assert written is not None
+    assert set(re.findall(r"^ {8}([a-z_]+):", written[1], re.MULTILINE)) == OF_THE_CHART
+    assert OF_THE_CHART <= PARAMETERS

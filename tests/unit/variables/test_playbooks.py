@@ -1,0 +1,210 @@
+"""With the real Ansible, and no cluster: what the modules are asked, whatever form the variables were given in."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .conftest import IMAGES
+from .rendering import ROOT, Run
+
+Ansible = Callable[..., Run]
+TABLE = ("-e", f"platform_images_file={IMAGES}")
+
+ODD = {
+    "platform_disposable": False,
+    "data_services_postgresql_enabled": False,
+    "data_services_postgresql_backup_encrypted": False,
+    "ingress_rate_limit_service": False,
+    "ingress_replicas": 5,
+    "ingress_http3": True,
+    "ingress_tls_names": ["a.example", "b.example"],
+    "runtimes_timeout_seconds": 40,
+    "controller_max_script_bytes": 2097152,
+    "controller_redis_confirm_replicas": 1,
+    "foundation_writable_root_exceptions": [{"namespace": "ingress", "app": "other", "reason": "a test"}],
+}
+
+
+@pytest.fixture(scope="module")
+def typed(collections: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    from .rendering import run
+
+    return run(collections, "site", *TABLE, "-e", json.dumps(ODD), folder=tmp_path_factory.mktemp("typed"))
+
+
+def test_values_that_are_not_the_defaults_are_used(typed: Run):
+    assert typed.rc == 0, typed.output
+    assert typed.release("postgresql")["state"] == "absent"
+    assert typed.release("ratelimit")["state"] == "absent"
+    envoy = typed.release("envoy")["values"]
+    assert (envoy["replicas"], envoy["http3"]) == (5, True)
+    # The nested limits: 40 for a script, 42 for the controller, 45 for the edge, and the times that pods have to end.
+    assert envoy["terminationGracePeriodSeconds"] == 5 + (45 + 2) + 8
+    assert typed.release("controller")["values"]["env"]["RUNTIME_TIMEOUT_SECONDS"] == 40
+    assert typed.release("controller")["values"]["terminationGracePeriodSeconds"] == 5 + 40 + 10
+    assert typed.release("python-runtime")["values"]["terminationGracePeriodSeconds"] == 55
+    sizes = typed.release("python-runtime")["values"]["env"]
+    assert sizes["MAX_SCRIPT_SIZE"] == 2 << 20
+    assert sizes["MAX_BODY_BYTES"] > 2 * (4 * (2 << 20)) + 262144
+    secrets = {secret["name"] for args in typed.asked("secret") for secret in args["secrets"]}
+    assert "redis-drill" not in secrets
+    assert not [name for name in secrets if name.startswith("postgresql")]
+
+
+def test_texts_on_the_command_line_mean_the_same(typed: Run, ansible: Ansible):
+    words = [word for name, value in ODD.items() for word in ("-e", f"{name}={_text(value)}")]
+    texts = ansible("site", *TABLE, *words)
+    assert texts.rc == 0, texts.output
+    assert texts.calls == typed.calls
+
+
+def test_an_inventory_in_ini_means_the_same(typed: Run, ansible: Ansible, tmp_path: Path):
+    hosts = (
+        "localhost ansible_connection=local\n[all:vars]\nansible_python_interpreter='{{ ansible_playbook_python }}'\n"
+    )
+    hosts += "".join(f"{name}={_text(value)}\n" for name, value in ODD.items())
+    folder = tmp_path / "inventory"
+    folder.mkdir()
+    (folder / "hosts.ini").write_text(hosts, encoding="utf-8")
+    given = folder / "group_vars" / "all"
+    given.mkdir(parents=True)
+    for file in (ROOT / "inventories/local/group_vars/all").glob("*.yml"):
+        # Group variables of a file win over those of the inventory's own text, so what is odd must not be in them.
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        (given / file.name).write_text(
+            "".join(line for line in lines if line.split(":")[0] not in ODD), encoding="utf-8"
+        )
+    (given / "cluster.yml").write_text(f"cluster_state_dir: {ROOT}/.local\n", encoding="utf-8")
+    run = ansible("site", *TABLE, inventory=folder)
+    assert run.rc == 0, run.output
+    assert run.calls == typed.calls
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return ",".join(value)
+    return json.dumps(value, separators=(",", ":")) if isinstance(value, list | dict) else str(value).lower()
+
+
+def test_all_that_is_wrong_is_named_at_once_and_before_anything(ansible: Ansible):
+    run = ansible(
+        "site", "--tags", "ingress", "-e", "runtime_max_replicas=5", "-e", "ingress_replicas=few",
+        "-e", "data_services_redis_quorum=9", "-e", "platform_images_file=/nowhere.json",
+        "-e", "restore_tiem=2026-11-24",
+    )  # fmt: skip
+    assert run.rc != 0
+    for told in (
+        "runtime_max_replicas",
+        "runtimes_max_replicas",
+        "ingress_replicas",
+        "data_services_redis_quorum",
+        "/nowhere.json",
+        "restore_time",
+    ):
+        assert told in run.output
+    assert run.calls == []
+
+
+def test_what_is_a_playbook_s_own_has_its_type_and_is_there(ansible: Ansible, tmp_path: Path):
+    given = ("-e", "verify_enforcement=sometimes", "-e", "verify_wait_seconds=soon")
+    run = ansible("verify", *TABLE, *given, inventory=tmp_path)
+    assert run.rc != 0
+    assert run.calls == []
+    for told in ("verify_enforcement", "required", "verify_wait_seconds", "verify_edge_url is missing"):
+        assert told in run.output
+
+
+def test_a_variable_of_the_users_own_can_be_allowed(ansible: Ansible):
+    arguments = (*TABLE, "--tags", "no_such_tag", "-e", "cluster_of_mine=1")
+    assert ansible("site", *arguments).rc != 0
+    allowed = ansible("site", *arguments, "-e", "platform_unknown_variables=allow")
+    assert allowed.rc == 0, allowed.output
+
+
+def test_secrets_are_not_shown(ansible: Ansible):
+    run = ansible(
+        "site", *TABLE, "--tags", "no_such_tag", "-vvv", "-e", '{"controller_env": {"TOKEN": "not-to-be-seen"}}'
+    )
+    assert run.rc == 0, run.output
+    shown = [line for line in run.output.splitlines() if "not-to-be-seen" in line]
+    # Ansible itself shows what the command line gave.
+    assert not [line for line in shown if "extra_vars" not in line.lower() and "-e" not in line]
+
+
+ELSEWHERE = {
+    "ingress_namespace": "edge",
+    "controller_namespace": "api",
+    "runtimes_namespace": "functions",
+    "data_services_namespace": "stores",
+}
+DEFAULT_NAMESPACES = re.compile(
+    r'"namespaces?": (?:\[[^]]*)?"(ingress|controller|openfaas-fn|data-services)"'
+    r'|[/.](data-services|openfaas-fn)\b|-headless\.controller\b|"(ingress|controller|data-services|openfaas-fn)/'
+    r'|"kubernetes.io/metadata.name": "(ingress|controller|openfaas-fn|data-services)"'
+)
+
+
+@pytest.mark.parametrize("playbook", ["site", "verify", "drill"])
+def test_the_namespaces_hold_everywhere(playbook: str, ansible: Ansible):
+    arguments = ("--skip-tags", "restore") if playbook == "drill" else ()
+    run = ansible(playbook, *TABLE, *arguments, "-e", json.dumps(ELSEWHERE))
+    assert run.rc == 0, run.output
+    assert run.calls
+    text = json.dumps(run.calls)
+    assert [match.group() for match in DEFAULT_NAMESPACES.finditer(text)] == []
+    # Names by which nothing but a namespace is called.
+    assert not re.search(r"data-services(?!\")|openfaas-fn", re.sub(r'"name": "data-services"', "", text))
+    for namespace in ELSEWHERE.values():
+        assert f'"{namespace}"' in text
+
+
+def test_some_drills_alone(ansible: Ansible):
+    run = ansible("drill", *TABLE, "--tags", "controller")
+    assert run.rc == 0, run.output
+    (asked,) = run.asked("drill")
+    assert asked["drills"] and all("controller" in drill["tags"] for drill in asked["drills"])
+
+
+def test_a_role_alone_with_variables_of_its_own_twice(ansible: Ansible, tmp_path: Path):
+    book = tmp_path / "book.yml"
+    role = "lambda_microservice.platform.runtimes"
+    book.write_text(
+        json.dumps(
+            [
+                {
+                    "hosts": "localhost",
+                    "gather_facts": False,
+                    "roles": [
+                        {"role": role, "vars": {"runtimes_max_replicas": "4", "runtimes_timeout_seconds": "40"}},
+                        {"role": role, "vars": {"runtimes_max_replicas": "5", "runtimes_timeout_seconds": "50"}},
+                    ],
+                }
+            ]
+        ),
+        encoding="utf-8",
+    )
+    run = ansible(book, *TABLE)
+    assert run.rc == 0, run.output
+    made = [args["releases"][0]["values"] for args in run.asked("chart")]
+    assert [values["autoscaling"]["maxReplicas"] for values in made] == [4, 5]
+    assert [values["terminationGracePeriodSeconds"] for values in made] == [55, 65]
+
+
+def test_a_role_alone_is_checked(ansible: Ansible, tmp_path: Path):
+    book = tmp_path / "book.yml"
+    book.write_text(
+        json.dumps(
+            [{"hosts": "localhost", "gather_facts": False, "roles": ["lambda_microservice.platform.controller"]}]
+        ),
+        encoding="utf-8",
+    )
+    run = ansible(book, *TABLE, "-e", "controller_min_replicas=50", "-e", "controler_cpu=1")
+    assert run.rc != 0
+    assert run.calls == []
+    assert "controller_min_replicas 50" in run.output
+    assert "controler_cpu" in run.output
