@@ -15,6 +15,10 @@ const AT_A_TIME: usize = 4;
 /// and time limits only.
 const PLACES: [(&str, &str); 2] = [("MAX_CONCURRENCY", "26"), ("QUEUE_SECONDS", "30")];
 
+/// How often a compiler may say that the machine was too busy to tell a script that takes too long from one that does
+/// not. Nothing ran then.
+const STARVED_AT_MOST: usize = 5;
+
 struct Attack {
     script: String,
     params: Value,
@@ -95,8 +99,15 @@ fn beside_others(supervisor: &Supervisor, other: &str, attacks: &[Attack]) {
             scope.spawn(move || {
                 together.wait();
                 let headers = [("X-Timeout-Seconds", attack.limit)];
-                let answer =
-                    supervisor.execute_with(&attack.script, attack.params.clone(), &headers);
+                let ask =
+                    || supervisor.execute_with(&attack.script, attack.params.clone(), &headers);
+                let mut answer = ask();
+                for _ in 0..STARVED_AT_MOST {
+                    if !answer.body.contains("too little of the processor") {
+                        break;
+                    }
+                    answer = ask();
+                }
                 under_way.fetch_sub(1, Ordering::Relaxed);
                 answer
             })
