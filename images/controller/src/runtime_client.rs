@@ -1,9 +1,11 @@
 //! Executions, asked of a language's runtime. A script never runs twice: an attempt is repeated only when it is
-//! certain that its request had not left this process.
+//! certain that its request had not left this process, or a pod says that it took nothing on.
 
-mod pool;
+mod pods;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
@@ -14,7 +16,7 @@ use hyper::{Request, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
 use crate::config::{Config, RuntimeUrl};
@@ -22,10 +24,14 @@ use crate::error::{ApiError, ErrorCode};
 use crate::language::{Language, PerLanguage};
 use crate::metrics::{LanguageLabels, Metrics};
 use crate::trace_context::TraceContext;
-use pool::{Connection, Pool};
+use pods::{Connection, Place, Pods};
 
-/// Before the second attempt; doubles with each further one. A refused connection mostly means a pod that is being
-/// replaced, and its Service leads elsewhere a moment later.
+/// How often a runtime's pods are looked for: a name server of Kubernetes keeps what it knows for about as long.
+const LOOK_UP_EVERY: Duration = Duration::from_secs(2);
+/// How many pods are asked that may all be busy. With that many taken at random, a free one is found if there are some.
+const ASKED_WHEN_BUSY: usize = 3;
+/// When no pod can be reached: before they are tried again; doubles each time. Mostly they are being replaced, and the
+/// name leads elsewhere a moment later.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// By which a runtime learns how long the script may run, where that is not its default.
 const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("x-timeout-seconds");
@@ -48,12 +54,12 @@ pub struct RuntimeClient {
     max_retries: u32,
     max_result_size: usize,
     timeout: Duration,
-    /// Ends the sweeping task with this value.
-    _sweeper: JoinSet<()>,
+    /// Ends them with this value.
+    _tasks: JoinSet<()>,
 }
 
 struct Runtime {
-    pool: Pool,
+    pods: Pods,
     authority: HeaderValue,
     execute: Uri,
     health: Uri,
@@ -70,9 +76,20 @@ impl Runtime {
                 .expect("the authority of a URL that was parsed"),
             execute: path("/execute"),
             health: path("/health"),
-            pool: Pool::new(url.host, url.port),
+            pods: Pods::new(url.host, url.port),
         }
     }
+}
+
+/// An execution on its way.
+struct RuntimeRequest<'a> {
+    language: Language,
+    body: Bytes,
+    headers: HeaderMap,
+    /// The same for the same caller's same script.
+    affinity: u64,
+    /// Whether a runtime may have read of it.
+    left: &'a AtomicBool,
 }
 
 /// The body of the runtimes' `POST /execute`.
@@ -179,24 +196,27 @@ impl Failure {
 impl RuntimeClient {
     pub fn new(config: &Config, metrics: Arc<Metrics>) -> Self {
         let runtimes = Arc::new(config.runtimes.clone().map(|_, url| Runtime::new(url)));
-        let mut sweeper = JoinSet::new();
-        let swept = runtimes.clone();
-        sweeper.spawn(async move {
-            let mut tick = interval(Duration::from_secs(1));
-            loop {
-                tick.tick().await;
-                for language in Language::ALL {
-                    swept.get(language).pool.close_stale();
+        let mut tasks = JoinSet::new();
+        for language in Language::ALL {
+            let runtimes = runtimes.clone();
+            tasks.spawn(async move {
+                let pods = &runtimes.get(language).pods;
+                loop {
+                    if let Err(error) = pods.look_up().await {
+                        tracing::debug!(%error, %language, "the runtime's name has no answer");
+                    }
+                    pods.close_stale();
+                    sleep(LOOK_UP_EVERY).await;
                 }
-            }
-        });
+            });
+        }
         RuntimeClient {
             runtimes,
             metrics,
             max_retries: config.runtime_max_retries,
             max_result_size: config.max_result_size,
             timeout: config.runtime_timeout,
-            _sweeper: sweeper,
+            _tasks: tasks,
         }
     }
 
@@ -212,6 +232,12 @@ impl RuntimeClient {
         deadline: Instant,
     ) -> Result<ExecutionResult, Failure> {
         let mut call = CallRecord::begin(&self.metrics, language);
+        let limit = time_limit.unwrap_or(self.timeout);
+        let affinity = {
+            let mut hasher = DefaultHasher::new();
+            (&owner.caller, execution.script_content.get()).hash(&mut hasher);
+            hasher.finish()
+        };
         let body =
             Bytes::from(serde_json::to_vec(execution).expect("JSON texts in a struct are JSON"));
         let mut headers = HeaderMap::new();
@@ -221,13 +247,29 @@ impl RuntimeClient {
             let seconds = HeaderValue::try_from(limit.as_secs_f64().to_string());
             headers.insert(TIMEOUT_HEADER, seconds.expect("digits and a dot"));
         }
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
         trace.inject(&mut headers);
-        let outcome = timeout_at(deadline, self.call(language, body, headers)).await;
+        // The last moment at which a script can begin that shall have all of its time.
+        let latest_start = deadline.checked_sub(limit).unwrap_or(deadline);
+        let left = AtomicBool::new(false);
+        let request = RuntimeRequest {
+            language,
+            body,
+            headers,
+            affinity,
+            left: &left,
+        };
+        let outcome = timeout_at(deadline, self.find_place(&request, latest_start)).await;
         let result = outcome.unwrap_or_else(|_| {
-            let limit = time_limit.unwrap_or(self.timeout).as_secs_f64();
-            Err(Failure::Timeout(format!(
-                "the script did not end within {limit} s"
-            )))
+            let limit = limit.as_secs_f64();
+            Err(if left.load(Ordering::Relaxed) {
+                Failure::Timeout(format!("the script did not end within {limit} s"))
+            } else {
+                Failure::Unreachable("no pod could be reached in time".to_owned())
+            })
         });
         call.outcome = match &result {
             Ok(_) => "ok",
@@ -236,19 +278,65 @@ impl RuntimeClient {
         result
     }
 
-    async fn call(
+    /// Asks another pod while those asked take nothing on, and all again when none can be reached.
+    async fn find_place(
         &self,
-        language: Language,
-        body: Bytes,
-        mut headers: HeaderMap,
+        request: &RuntimeRequest<'_>,
+        latest_start: Instant,
     ) -> Result<ExecutionResult, Failure> {
-        let runtime = self.runtimes.get(language);
-        headers.insert(header::HOST, runtime.authority.clone());
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
-        let (connection, response) = self.send(language, &headers, body).await?;
+        let runtime = self.runtimes.get(request.language);
+        let mut tried = Vec::new();
+        let (mut busy, mut retries) = (None, 0);
+        let mut unreachable = "the name has no address".to_owned();
+        if !runtime.pods.are_known()
+            && let Err(error) = runtime.pods.look_up().await
+        {
+            unreachable = error.to_string();
+        }
+        loop {
+            let Some(place) = runtime.pods.choose(request.affinity, &tried) else {
+                if let Some(busy) = busy {
+                    return Err(busy);
+                }
+                if retries == self.max_retries {
+                    return Err(Failure::Unreachable(unreachable));
+                }
+                sleep(FIRST_PAUSE * 2u32.pow(retries)).await;
+                retries += 1;
+                self.metrics
+                    .runtime_retries
+                    .get_or_create(&LanguageLabels {
+                        language: request.language,
+                    })
+                    .inc();
+                tried.clear();
+                if let Err(error) = runtime.pods.look_up().await {
+                    unreachable = error.to_string();
+                }
+                continue;
+            };
+            tried.push(place.address());
+            match self.ask(request, &place).await {
+                Err(Failure::Unreachable(cause)) => unreachable = cause,
+                Err(failure @ (Failure::Busy { .. } | Failure::Share { .. })) => {
+                    request.left.store(false, Ordering::Relaxed);
+                    if tried.len() >= ASKED_WHEN_BUSY || Instant::now() > latest_start {
+                        return Err(failure);
+                    }
+                    busy = Some(failure);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Asks one pod, on the first of its connections that takes the request.
+    async fn ask(
+        &self,
+        request: &RuntimeRequest<'_>,
+        place: &Place,
+    ) -> Result<ExecutionResult, Failure> {
+        let (connection, response) = self.send(request, place).await?;
         let (head, body) = response.into_parts();
         let body = match Limited::new(body, self.max_result_size).collect().await {
             Ok(body) => body.to_bytes(),
@@ -260,55 +348,47 @@ impl RuntimeClient {
             }
             Err(error) => return Err(Failure::Lost(format!("while the answer was read: {error}"))),
         };
-        runtime.pool.give_back(connection);
+        place.give_back(connection);
         read_answer(head.status, &head.headers, &body)
     }
 
-    /// Sends the request on the first connection that takes it.
     async fn send(
         &self,
-        language: Language,
-        headers: &HeaderMap,
-        body: Bytes,
+        asked: &RuntimeRequest<'_>,
+        place: &Place,
     ) -> Result<(Connection, Response<Incoming>), Failure> {
-        let runtime = self.runtimes.get(language);
-        let mut retries = 0;
+        let runtime = self.runtimes.get(asked.language);
         loop {
-            let cause = match runtime.pool.take().await {
-                Ok(mut connection) => {
-                    let reused = connection.reused;
-                    self.metrics
-                        .runtime_connection(language, if reused { "reused" } else { "opened" });
-                    let mut request = Request::new(Full::new(body.clone()));
-                    *request.method_mut() = Method::POST;
-                    *request.uri_mut() = runtime.execute.clone();
-                    *request.headers_mut() = headers.clone();
-                    match connection.sender.try_send_request(request).await {
-                        Ok(response) => return Ok((connection, response)),
-                        // The request comes back only if none of it was written.
-                        Err(mut error) => match error.take_message() {
-                            // A kept connection that was closed meanwhile says nothing about the runtime, and there
-                            // are only so many of them: on to the next without counting a retry.
-                            Some(_) if reused => continue,
-                            Some(_) => error.into_error().to_string(),
-                            None => return Err(Failure::Lost(error.into_error().to_string())),
-                        },
+            let mut connection = place.connection().await.map_err(|error| {
+                self.metrics.runtime_connection(asked.language, "failed");
+                Failure::Unreachable(error.to_string())
+            })?;
+            let reused = connection.reused;
+            let event = if reused { "reused" } else { "opened" };
+            self.metrics.runtime_connection(asked.language, event);
+            let mut request = Request::new(Full::new(asked.body.clone()));
+            *request.method_mut() = Method::POST;
+            *request.uri_mut() = runtime.execute.clone();
+            *request.headers_mut() = asked.headers.clone();
+            request
+                .headers_mut()
+                .insert(header::HOST, runtime.authority.clone());
+            asked.left.store(true, Ordering::Relaxed);
+            match connection.sender.try_send_request(request).await {
+                Ok(response) => return Ok((connection, response)),
+                // The request comes back only if none of it was written.
+                Err(mut error) => match error.take_message() {
+                    Some(_) => {
+                        asked.left.store(false, Ordering::Relaxed);
+                        // A kept connection that was closed meanwhile says nothing about the pod, and there are only
+                        // so many of them.
+                        if !reused {
+                            return Err(Failure::Unreachable(error.into_error().to_string()));
+                        }
                     }
-                }
-                Err(error) => {
-                    self.metrics.runtime_connection(language, "failed");
-                    error.to_string()
-                }
-            };
-            if retries == self.max_retries {
-                return Err(Failure::Unreachable(cause));
+                    None => return Err(Failure::Lost(error.into_error().to_string())),
+                },
             }
-            sleep(FIRST_PAUSE * 2u32.pow(retries)).await;
-            retries += 1;
-            self.metrics
-                .runtime_retries
-                .get_or_create(&LanguageLabels { language })
-                .inc();
         }
     }
 
@@ -316,11 +396,14 @@ impl RuntimeClient {
     pub async fn check(&self, language: Language, deadline: Instant) -> Result<(), String> {
         let runtime = self.runtimes.get(language);
         let check = async {
-            let mut connection = runtime
-                .pool
-                .take()
-                .await
-                .map_err(|error| error.to_string())?;
+            if !runtime.pods.are_known() {
+                let looked_up = runtime.pods.look_up().await;
+                looked_up.map_err(|error| error.to_string())?;
+            }
+            let place = runtime.pods.choose(rand::random(), &[]);
+            let place = place.ok_or("the name has no address")?;
+            let connection = place.connection().await;
+            let mut connection = connection.map_err(|error| error.to_string())?;
             let mut request = Request::new(Full::default());
             *request.uri_mut() = runtime.health.clone();
             request
@@ -336,7 +419,7 @@ impl RuntimeClient {
                 .collect()
                 .await;
             body.map_err(|error| error.to_string())?;
-            runtime.pool.give_back(connection);
+            place.give_back(connection);
             if status.is_success() {
                 Ok(())
             } else {
@@ -429,6 +512,12 @@ impl Drop for CallRecord<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+    use std::sync::atomic::AtomicUsize;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     fn failure(status: u16, headers: &[(&'static str, &str)], body: &str) -> Failure {
@@ -490,6 +579,110 @@ mod tests {
                 Failure::Busy { retry_after, .. } => assert_eq!(retry_after.as_secs(), seconds),
                 other => panic!("{other:?}"),
             }
+        }
+    }
+
+    /// A pod at an address of its own on a port that all share. It answers with `status`, or closes the connection on
+    /// the request where that is 0.
+    async fn pod(number: u8, port: u16, status: u16) -> (SocketAddr, Arc<AtomicUsize>) {
+        let address = SocketAddr::from(([127, 0, 0, number], port));
+        let listener = TcpListener::bind(address).await.unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = asked.clone();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = vec![0; 4096];
+                assert!(stream.read(&mut request).await.unwrap() > 0);
+                counted.fetch_add(1, Ordering::SeqCst);
+                let body = match status {
+                    0 => continue,
+                    200 => r#"{"result": 1, "execution_time_ms": 1, "memory_usage_bytes": 1}"#,
+                    _ => r#"{"error": {"code": "ANY", "message": "busy"}}"#,
+                };
+                let length = body.len();
+                let head = format!("HTTP/1.1 {status} x\r\ncontent-length: {length}\r\n\r\n");
+                stream.write_all((head + body).as_bytes()).await.unwrap();
+            }
+        });
+        (address, asked)
+    }
+
+    /// What becomes of an execution where the pods answer like this, how many pods were asked, and the retries.
+    async fn executed(answers: &[u16]) -> (Result<ExecutionResult, Failure>, usize, u64) {
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let (mut addresses, mut counts) = (Vec::new(), Vec::new());
+        for (number, status) in (2..).zip(answers) {
+            match status {
+                // Nobody listens there.
+                1 => addresses.push(SocketAddr::from(([127, 0, 0, number], port))),
+                _ => {
+                    let (address, asked) = pod(number, port, *status).await;
+                    addresses.push(address);
+                    counts.push(asked);
+                }
+            }
+        }
+        let config = crate::config::read(|name| match name {
+            "REDIS_URL" => Some("redis://127.0.0.1:1".to_owned()),
+            _ if name.ends_with("_RUNTIME_URL") => Some("http://runtime.invalid".to_owned()),
+            _ => None,
+        });
+        let metrics = Arc::new(Metrics::new());
+        let client = RuntimeClient::new(&config.unwrap(), metrics.clone());
+        client.runtimes.get(Language::Rust).pods.set(&addresses);
+        let json = RawValue::from_string("{}".to_owned()).unwrap();
+        let execution = Execution {
+            request_id: Uuid::new_v4(),
+            params: &json,
+            context: &json,
+            script_content: &json,
+        };
+        let owner = Owner {
+            caller: HeaderValue::from_static("user x"),
+            account: HeaderValue::from_static("user x"),
+        };
+        let trace = TraceContext::continued(&HeaderMap::new());
+        let deadline = Instant::now() + Duration::from_secs(32);
+        let result = client
+            .execute(Language::Rust, &execution, owner, None, &trace, deadline)
+            .await;
+        let asked = counts.iter().map(|count| count.load(Ordering::SeqCst));
+        let language = Language::Rust;
+        let retries = metrics
+            .runtime_retries
+            .get_or_create(&LanguageLabels { language })
+            .get();
+        (result, asked.sum(), retries)
+    }
+
+    #[tokio::test]
+    async fn another_pod_is_asked_where_one_takes_nothing_on() {
+        for busy in [503, 429, 1] {
+            // Whichever is chosen first.
+            for _ in 0..4 {
+                let (result, asked, retries) = executed(&[busy, 200, busy]).await;
+                assert!(result.is_ok(), "{busy}: {result:?}");
+                assert!(asked <= 3 && retries == 0, "{busy}: {asked}, {retries}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_few_busy_pods_are_enough() {
+        let (result, asked, retries) = executed(&[503; 6]).await;
+        assert!(matches!(result, Err(Failure::Busy { .. })), "{result:?}");
+        assert_eq!((asked, retries), (ASKED_WHEN_BUSY, 0));
+    }
+
+    #[tokio::test]
+    async fn no_other_pod_is_asked_once_a_script_may_have_run() {
+        for lost in [0, 422, 500, 504] {
+            let (result, asked, _) = executed(&[lost; 3]).await;
+            assert!(result.is_err());
+            assert_eq!(asked, 1, "{lost}");
         }
     }
 }
