@@ -2,6 +2,7 @@
 
 mod first_answers;
 mod functions;
+mod idempotency;
 mod observe;
 mod request;
 
@@ -15,6 +16,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post, put};
 use axum::{Extension, Json, Router};
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
@@ -22,19 +24,22 @@ use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::account::Account;
 use crate::config::Config;
 use crate::database::Database;
 use crate::database::functions::FunctionStore;
-use crate::database::records::{Record, Records, SessionRow};
+use crate::database::records::{Records, Row, SessionRow};
 use crate::error::ApiError;
 use crate::language::{Language, PerLanguage};
 use crate::metrics::{LanguageLabels, Metrics, ShedLabels};
 use crate::redis_master::{RedisMaster, RedisUnavailable};
 use crate::runtime_client::{Execution, Owner, RuntimeClient};
-use crate::session::{Session, SessionStore, StoredSession};
+use crate::session::{self, Session, StoredSession};
 use crate::shutdown::Lifecycle;
+use crate::store::{Kept, Refusal, Store};
 use crate::trace_context::TraceContext;
 use first_answers::FirstAnswers;
 use observe::Facts;
@@ -47,7 +52,7 @@ const SHED_RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct Api {
     config: Config,
     redis: Arc<RedisMaster>,
-    sessions: SessionStore,
+    store: Store,
     database: Option<Arc<Database>>,
     functions: Option<FunctionStore>,
     records: Records,
@@ -58,6 +63,8 @@ pub struct Api {
     requests: Semaphore,
     /// A limit for each language: a slow runtime holds up callers of its own language alone.
     executions: PerLanguage<Semaphore>,
+    /// Executions that go on although their caller went away.
+    pub unfinished: TaskTracker,
     /// Ends them with this value.
     _tasks: JoinSet<()>,
 }
@@ -81,7 +88,7 @@ impl Api {
         let redis = Arc::new(RedisMaster::new(&config.redis, metrics.clone()));
         let executions = || Semaphore::new(config.max_concurrent_executions);
         Api {
-            sessions: SessionStore::new(redis.clone(), &config.redis, config.session_expiry),
+            store: Store::new(redis.clone(), &config.redis, config.kept, metrics.clone()),
             runtimes: RuntimeClient::new(&config, metrics.clone()),
             requests: Semaphore::new(config.max_concurrent_requests),
             executions: PerLanguage {
@@ -96,6 +103,7 @@ impl Api {
             metrics,
             lifecycle,
             first_answers: FirstAnswers::new(),
+            unfinished: TaskTracker::new(),
             config,
             _tasks: tasks,
         }
@@ -231,6 +239,42 @@ fn store_unavailable(RedisUnavailable(cause): RedisUnavailable) -> ApiError {
     .because(format!("Redis: {cause}"))
 }
 
+fn refused(api: &Api, refusal: Refusal) -> ApiError {
+    let limits = api.store.limits();
+    let retry = |seconds: u64| Duration::from_secs(seconds.min(3600));
+    match refusal {
+        Refusal::Keys(seconds) => ApiError::rate_limited(
+            format!(
+                "this caller keeps {} sessions, scripts and answers, which is the most; the first of them expires in \
+                 {seconds} s; nothing ran",
+                limits.keys
+            ),
+            retry(seconds),
+        ),
+        Refusal::Bytes(seconds) => ApiError::rate_limited(
+            format!(
+                "the sessions, scripts and answers of this caller take all of the {} bytes that they may; the first of \
+                 them expires in {seconds} s; nothing ran",
+                limits.bytes
+            ),
+            retry(seconds),
+        ),
+        Refusal::Anonymous(seconds) => ApiError::rate_limited(
+            format!(
+                "the sessions, scripts and answers of all callers without a user take all of the {} bytes that they \
+                 may; the first of them expires in {seconds} s; nothing ran",
+                limits.anonymous_bytes
+            ),
+            retry(seconds),
+        ),
+        Refusal::Full => ApiError::unavailable(
+            "the session store is full; nothing ran",
+            Duration::from_secs(30),
+        )
+        .because("Redis is beyond nine tenths of its maxmemory"),
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct InitializeBody<'a> {
@@ -261,6 +305,7 @@ async fn initialize(
 ) -> Result<Json<Initialized>, ApiError> {
     let language = name.language;
     facts.set_language(language);
+    let account = Account::of(request.headers(), user_id.as_deref());
     let body = json_body(request, api.config.max_body_size).await?;
     let body: InitializeBody<'_> = request::parse(&body)?;
     let context = body
@@ -283,9 +328,9 @@ async fn initialize(
         }
     };
     let request_id = Uuid::new_v4();
-    facts.set_request_id(request_id);
+    facts.set_request_id(request_id, user_id.as_deref());
     let created_at = now_in_milliseconds();
-    let expires_at = api.sessions.expires_at(created_at);
+    let expires_at = session::expires_at(created_at, api.config.session_expiry);
     let session = Session {
         language,
         language_title: name.title.as_str().into(),
@@ -294,18 +339,28 @@ async fn initialize(
         expires_at,
         script_size,
         context,
-        script_content,
     };
-    api.sessions
-        .save(request_id, &session)
-        .await
-        .map_err(store_unavailable)?;
+    let expiry = api.config.session_expiry;
+    let saved = session::save(
+        &api.store,
+        &account,
+        expiry,
+        request_id,
+        &session,
+        script_content,
+    );
+    if let Kept::Refused(refusal) = saved.await.map_err(store_unavailable)? {
+        return Err(refused(&api, refusal));
+    }
     api.metrics
         .sessions_created
         .get_or_create(&LanguageLabels { language })
         .inc();
-    api.records.leave(Record::Session(SessionRow {
-        request_id,
+    api.records.leave(Row::Session(SessionRow {
+        request_id: match user_id {
+            Some(_) => request_id,
+            None => observe::masked(request_id),
+        },
         language,
         language_title: name.title,
         user_id,
@@ -369,56 +424,99 @@ async fn execute(
     Extension(trace): Extension<TraceContext>,
     UserId(user_id): UserId,
     request: Request,
-) -> Result<Json<Executed>, ApiError> {
+) -> Result<Response, ApiError> {
     let request_id = session_id(request.uri().path())?;
-    facts.set_request_id(request_id);
+    facts.set_request_id(request_id, None);
     let time_limit = request::time_limit(request.headers(), api.config.runtime_timeout)?;
-    let account = request::account(request.headers(), user_id.as_deref());
+    let idempotency_key = request::idempotency_key(request.headers())?.map(str::to_owned);
+    let account = Account::of(request.headers(), user_id.as_deref());
     let body = json_body(request, api.config.max_body_size).await?;
-    let body: ExecuteBody<'_> = request::parse(&body)?;
-    let params = body.params.checked("params", api.config.max_body_size)?;
+    let parsed: ExecuteBody<'_> = request::parse(&body)?;
+    parsed.params.checked("params", api.config.max_body_size)?;
     let stored = find_session(&api, request_id).await?;
     let session = owned_session(&stored, user_id.as_deref())?;
+    facts.set_request_id(request_id, session.user_id.as_deref());
     facts.set_language(session.language);
     let owner = Owner {
         caller: caller(&session, request_id),
-        account,
+        account: account.header(),
     };
-    let Ok(_permit) = api.executions.get(session.language).try_acquire() else {
-        let message = format!("too many {} executions at once", session.language);
-        return Err(shed(&api, "executions", &message));
-    };
-    let execution = Execution {
+    let longest = api.config.runtime_call_timeout();
+    let asked = Asked {
         request_id,
-        params,
-        context: session.context,
-        script_content: session.script_content,
+        body,
+        stored,
+        owner,
+        time_limit,
+        trace,
+        // All together stay within what any request may take, which is what the edge waits for.
+        deadline: Instant::from_std(facts.start) + longest,
     };
-    // The caller's limit is the script's: a slow body or a failover of Redis takes nothing of it. All together stay
-    // within what any request may take, which is what the edge waits for.
-    let longest = Instant::from_std(facts.start) + api.config.runtime_call_timeout();
-    let deadline = match time_limit {
-        Some(limit) => longest.min(Instant::now() + api.config.call_timeout(limit)),
-        None => longest,
+    let Some(key) = idempotency_key else {
+        return asked.run(&api).await.map(IntoResponse::into_response);
     };
-    let executed = api
-        .runtimes
-        .execute(
-            session.language,
-            &execution,
-            owner,
-            time_limit,
-            &trace,
-            deadline,
-        )
-        .await
-        .map_err(|failure| failure.into_api_error(session.language))?;
-    Ok(Json(Executed {
-        result: executed.result,
-        request_id,
-        execution_time_ms: executed.execution_time_ms,
-        memory_usage_bytes: executed.memory_usage_bytes,
-    }))
+    let limit = time_limit.map_or_else(String::new, |limit| limit.as_nanos().to_string());
+    let whole_request = [request_id.as_bytes(), limit.as_bytes(), &*asked.body];
+    let key = idempotency::Key::new(account, &asked.owner.caller, &key, &whole_request);
+    let work = {
+        let api = api.clone();
+        async move { asked.run(&api).await.into_response() }
+    };
+    idempotency::once(&api, key, longest, work).await
+}
+
+/// An execution that its session's owner asks for.
+struct Asked {
+    request_id: Uuid,
+    body: Bytes,
+    stored: StoredSession,
+    owner: Owner,
+    time_limit: Option<Duration>,
+    trace: TraceContext,
+    deadline: Instant,
+}
+
+impl Asked {
+    /// Once the body is checked.
+    async fn run(self, api: &Api) -> Result<Json<Executed>, ApiError> {
+        let session = self.stored.session().map_err(unreadable)?;
+        let language = session.language;
+        let Ok(_permit) = api.executions.get(language).try_acquire() else {
+            let message = format!("too many {language} executions at once");
+            return Err(shed(api, "executions", &message));
+        };
+        let execution = Execution {
+            request_id: self.request_id,
+            params: request::parse::<ExecuteBody<'_>>(&self.body)?.params.text(),
+            context: session.context,
+            script_content: self.stored.script().map_err(unreadable)?,
+        };
+        // The caller's limit is the script's: a slow body or a failover of Redis takes nothing of it.
+        let deadline = match self.time_limit {
+            Some(limit) => self
+                .deadline
+                .min(Instant::now() + api.config.call_timeout(limit)),
+            None => self.deadline,
+        };
+        let executed = api
+            .runtimes
+            .execute(
+                language,
+                &execution,
+                self.owner,
+                self.time_limit,
+                &self.trace,
+                deadline,
+            )
+            .await
+            .map_err(|failure| failure.into_api_error(language))?;
+        Ok(Json(Executed {
+            result: executed.result,
+            request_id: self.request_id,
+            execution_time_ms: executed.execution_time_ms,
+            memory_usage_bytes: executed.memory_usage_bytes,
+        }))
+    }
 }
 
 /// Who may share a process: a user's executions, or without a user those of one session.
@@ -448,9 +546,10 @@ async fn show_session(
     request: Request,
 ) -> Result<Response, ApiError> {
     let request_id = session_id(request.uri().path())?;
-    facts.set_request_id(request_id);
+    facts.set_request_id(request_id, None);
     let stored = find_session(&api, request_id).await?;
     let session = owned_session(&stored, user_id.as_deref())?;
+    facts.set_request_id(request_id, session.user_id.as_deref());
     facts.set_language(session.language);
     let view = SessionView {
         request_id,
@@ -465,12 +564,8 @@ async fn show_session(
 }
 
 async fn find_session(api: &Api, request_id: Uuid) -> Result<StoredSession, ApiError> {
-    let found = api
-        .sessions
-        .find(request_id)
-        .await
-        .map_err(store_unavailable)?;
-    found.ok_or_else(no_session)
+    let found = session::find(&api.store, request_id).await;
+    found.map_err(store_unavailable)?.ok_or_else(no_session)
 }
 
 /// Another user's session is not found, rather than forbidden: its existence is nobody else's business.
@@ -478,18 +573,20 @@ fn owned_session<'a>(
     stored: &'a StoredSession,
     user_id: Option<&str>,
 ) -> Result<Session<'a>, ApiError> {
-    let session = stored.session().map_err(|error| {
-        let cause = format!(
-            "the stored session cannot be read (column {})",
-            error.column()
-        );
-        ApiError::internal("the stored session cannot be read", cause)
-    })?;
+    let session = stored.session().map_err(unreadable)?;
     if session.belongs_to(user_id) {
         Ok(session)
     } else {
         Err(no_session())
     }
+}
+
+fn unreadable(error: serde_json::Error) -> ApiError {
+    let cause = format!(
+        "the stored session cannot be read (column {})",
+        error.column()
+    );
+    ApiError::internal("the stored session cannot be read", cause)
 }
 
 fn no_session() -> ApiError {

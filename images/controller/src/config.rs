@@ -30,6 +30,7 @@ pub struct Config {
     pub max_body_size: usize,
     pub max_result_size: usize,
     pub max_functions_per_user: u32,
+    pub kept: KeptLimits,
     pub max_concurrent_requests: usize,
     pub max_concurrent_executions: usize,
     pub shutdown_delay: Duration,
@@ -63,6 +64,16 @@ pub struct RedisConfig {
     pub timeout: Duration,
     /// How many replicas must have a session before it is confirmed.
     pub confirm_replicas: u32,
+}
+
+/// What callers may keep in Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptLimits {
+    /// Of one caller: sessions, scripts and first answers.
+    pub keys: u64,
+    pub bytes: u64,
+    /// Of all callers without a user together.
+    pub anonymous_bytes: u64,
 }
 
 /// The way to the master.
@@ -246,7 +257,24 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
             );
         }
         let max_context_size = self.number("MAX_CONTEXT_SIZE", 256 << 10, 2..=512 << 20, BYTES);
+        let kept_bytes = self.number("MAX_KEPT_BYTES_PER_CALLER", 64 << 20, 1..=1 << 40, BYTES);
+        let kept = KeptLimits {
+            keys: self.number(
+                "MAX_KEPT_PER_CALLER",
+                10_000,
+                1..=10_000_000,
+                "a number of sessions, scripts and answers",
+            ),
+            bytes: kept_bytes,
+            anonymous_bytes: self.number(
+                "MAX_KEPT_BYTES_ANONYMOUS",
+                4 * kept_bytes,
+                1..=8 << 40,
+                BYTES,
+            ),
+        };
         Some(Config {
+            kept,
             api_address: SocketAddr::new(host, port as u16),
             metrics_address: SocketAddr::new(host, metrics_port as u16),
             session_expiry: self.seconds("SESSION_EXPIRY_SECONDS", 3600, 1..=365 * 86_400),

@@ -14,11 +14,37 @@ pub enum ErrorCode {
     RuntimeError,
     Timeout,
     RateLimited,
+    Conflict,
     Unavailable,
     Internal,
 }
 
 impl ErrorCode {
+    const ALL: [ErrorCode; 10] = [
+        ErrorCode::InvalidRequest,
+        ErrorCode::Forbidden,
+        ErrorCode::NotFound,
+        ErrorCode::PayloadTooLarge,
+        ErrorCode::RuntimeError,
+        ErrorCode::Timeout,
+        ErrorCode::RateLimited,
+        ErrorCode::Conflict,
+        ErrorCode::Unavailable,
+        ErrorCode::Internal,
+    ];
+
+    pub fn from_name(name: &str) -> Option<ErrorCode> {
+        ErrorCode::ALL.into_iter().find(|code| code.name() == name)
+    }
+
+    /// Whether it promises that no script ran.
+    pub const fn nothing_ran(self) -> bool {
+        !matches!(
+            self,
+            ErrorCode::RuntimeError | ErrorCode::Timeout | ErrorCode::Internal
+        )
+    }
+
     pub const fn name(self) -> &'static str {
         match self {
             ErrorCode::InvalidRequest => "INVALID_REQUEST",
@@ -28,6 +54,7 @@ impl ErrorCode {
             ErrorCode::RuntimeError => "RUNTIME_ERROR",
             ErrorCode::Timeout => "TIMEOUT",
             ErrorCode::RateLimited => "RATE_LIMITED",
+            ErrorCode::Conflict => "CONFLICT",
             ErrorCode::Unavailable => "UNAVAILABLE",
             ErrorCode::Internal => "INTERNAL_ERROR",
         }
@@ -42,6 +69,7 @@ impl ErrorCode {
             ErrorCode::RuntimeError => StatusCode::UNPROCESSABLE_ENTITY,
             ErrorCode::Timeout => StatusCode::GATEWAY_TIMEOUT,
             ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            ErrorCode::Conflict => StatusCode::CONFLICT,
             ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -96,6 +124,16 @@ impl ApiError {
             retry_after: Some(retry_after),
             ..ApiError::new(ErrorCode::RateLimited, message)
         }
+    }
+
+    /// Another request with the same key is in the way.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        ApiError::new(ErrorCode::Conflict, message)
+    }
+
+    pub fn after(mut self, retry_after: Duration) -> Self {
+        self.retry_after = Some(retry_after);
+        self
     }
 
     pub fn internal(message: impl Into<String>, cause: impl Into<String>) -> Self {

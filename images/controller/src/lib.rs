@@ -1,6 +1,7 @@
 //! The reference controller of the platform: it keeps the sessions that callers initialize and has their scripts
 //! executed by the runtime of their language.
 
+pub mod account;
 pub mod api;
 pub mod config;
 pub mod database;
@@ -13,5 +14,6 @@ pub mod secret;
 pub mod server;
 pub mod session;
 pub mod shutdown;
+pub mod store;
 pub mod telemetry;
 pub mod trace_context;

@@ -28,6 +28,8 @@ pub struct Metrics {
     pub errors: Family<ErrorLabels, Counter>,
     pub requests_shed: Family<ShedLabels, Counter>,
     pub sessions_created: Family<LanguageLabels, Counter>,
+    pub kept_refused: Family<RefusalLabels, Counter>,
+    pub idempotent_requests: Family<IdempotentLabels, Counter>,
     pub runtime_calls: Family<RuntimeCallLabels, Counter>,
     pub runtime_call_seconds: Family<LanguageLabels, Histogram>,
     pub runtime_connections: Family<ConnectionLabels, Counter>,
@@ -77,6 +79,18 @@ pub struct LanguageLabels {
 pub struct RuntimeCallLabels {
     pub language: Language,
     /// `ok`, `script_error`, `rejected`, `timeout`, `unreachable`, `busy`, `lost`, `broken` or `cancelled`.
+    pub outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RefusalLabels {
+    /// `keys` or `bytes` of the caller, `anonymous` of all without a user, or `full`.
+    pub reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct IdempotentLabels {
+    /// `first`, `repeated`, `running`, `lost` or `other_request`.
     pub outcome: &'static str,
 }
 
@@ -146,6 +160,8 @@ impl Metrics {
             errors: Family::default(),
             requests_shed: Family::default(),
             sessions_created: Family::default(),
+            kept_refused: Family::default(),
+            idempotent_requests: Family::default(),
             runtime_calls: Family::default(),
             runtime_call_seconds: Family::new_with_constructor(histogram),
             runtime_connections: Family::default(),
@@ -193,6 +209,16 @@ impl Metrics {
             "sessions_created",
             "Sessions confirmed",
             self.sessions_created.clone(),
+        );
+        registry.register(
+            "kept_refused",
+            "Sessions and answers that Redis did not take, as their caller keeps what it may or Redis is full",
+            self.kept_refused.clone(),
+        );
+        registry.register(
+            "idempotent_requests",
+            "Executions with an Idempotency-Key",
+            self.idempotent_requests.clone(),
         );
         registry.register(
             "runtime_calls",

@@ -2,10 +2,12 @@
 //!
 //! Reads and writes have a connection (a lane) each, because a write may wait for replicas and Redis answers the
 //! commands of one connection in order. A task for each lane connects, and connects again as soon as a command on it
-//! fails, so a request only waits for the outcome, and no longer than its deadline. All commands sent here are
-//! idempotent, so one whose answer was lost is sent again.
+//! fails or it falls silent, so a request only waits for the outcome, and no longer than its deadline. A connection that
+//! still answers others is only slow, and stays. All commands sent here are idempotent, so one whose answer was lost is
+//! sent again.
 
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -67,13 +69,39 @@ struct Line {
 
 #[derive(Clone)]
 enum Link {
-    Up {
-        generation: u64,
-        connection: MultiplexedConnection,
-    },
-    Down {
-        cause: String,
-    },
+    Up(Connected),
+    Down { cause: String },
+}
+
+#[derive(Clone)]
+struct Connected {
+    generation: u64,
+    connection: MultiplexedConnection,
+    /// When an answer came last.
+    heard: Arc<Mutex<Instant>>,
+}
+
+impl Connected {
+    /// The answer, or nothing once the connection has been silent for `ATTEMPT_TIMEOUT`.
+    async fn query<T: FromRedisValue>(
+        &mut self,
+        commands: &Pipeline,
+    ) -> Option<Result<T, RedisError>> {
+        let sent = Instant::now();
+        let mut query = pin!(commands.query_async(&mut self.connection));
+        let heard = || *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let silent_at = sent.max(heard()) + ATTEMPT_TIMEOUT;
+            match timeout_at(silent_at, &mut query).await {
+                Ok(answer) => {
+                    *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+                    return Some(answer);
+                }
+                Err(_) if sent.max(heard()) + ATTEMPT_TIMEOUT > silent_at => {}
+                Err(_) => return None,
+            }
+        }
+    }
 }
 
 impl RedisMaster {
@@ -116,22 +144,28 @@ impl RedisMaster {
         };
         let mut last_cause = None;
         loop {
-            let Some((generation, mut connection)) = line.connection(deadline).await else {
+            let Some(mut connected) = line.connection(deadline).await else {
                 return Err(RedisUnavailable(last_cause.unwrap_or_else(|| line.cause())));
             };
-            let error = match timeout_at(deadline, commands.query_async(&mut connection)).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => error,
-                Err(_) => {
-                    self.count("timeout");
-                    return Err(RedisUnavailable("no answer in time".to_owned()));
-                }
-            };
-            let (kind, reaction) = assess(&error);
+            let (kind, reaction, cause) =
+                match timeout_at(deadline, connected.query(commands)).await {
+                    Ok(Some(Ok(answer))) => return Ok(answer),
+                    Ok(Some(Err(error))) => {
+                        let (kind, reaction) = assess(&error);
+                        (kind, reaction, describe(&error))
+                    }
+                    Ok(None) => {
+                        let cause = "the connection is silent".to_owned();
+                        ("timeout", Reaction::Reconnect, cause)
+                    }
+                    Err(_) => {
+                        self.count("timeout");
+                        return Err(RedisUnavailable("no answer in time".to_owned()));
+                    }
+                };
             self.count(kind);
-            let cause = describe(&error);
             match reaction {
-                Reaction::Reconnect => line.report_broken(generation),
+                Reaction::Reconnect => line.report_broken(connected.generation),
                 Reaction::Wait => sleep(FIRST_PAUSE * 4).await,
                 Reaction::Fail => return Err(RedisUnavailable(cause)),
             }
@@ -165,25 +199,18 @@ impl RedisMaster {
 }
 
 impl Line {
-    async fn connection(&self, deadline: Instant) -> Option<(u64, MultiplexedConnection)> {
+    async fn connection(&self, deadline: Instant) -> Option<Connected> {
         let mut link = self.link.clone();
-        let up = timeout_at(
-            deadline,
-            link.wait_for(|link| matches!(link, Link::Up { .. })),
-        )
-        .await;
+        let up = timeout_at(deadline, link.wait_for(|link| matches!(link, Link::Up(_)))).await;
         match &*up.ok()?.ok()? {
-            Link::Up {
-                generation,
-                connection,
-            } => Some((*generation, connection.clone())),
+            Link::Up(connected) => Some(connected.clone()),
             Link::Down { .. } => None,
         }
     }
 
     fn cause(&self) -> String {
         match &*self.link.borrow() {
-            Link::Up { .. } => "no answer in time".to_owned(),
+            Link::Up(_) => "no answer in time".to_owned(),
             Link::Down { cause } => cause.clone(),
         }
     }
@@ -248,10 +275,11 @@ async fn keep_connected(
         );
         let since = Instant::now();
         gauge.set(1);
-        link.send_replace(Link::Up {
+        link.send_replace(Link::Up(Connected {
             generation,
             connection,
-        });
+            heard: Arc::new(Mutex::new(since)),
+        }));
         loop {
             match broken.recv().await {
                 Some(reported) if reported == generation => break,
@@ -394,7 +422,8 @@ async fn open(info: ConnectionInfo) -> Result<MultiplexedConnection, RedisError>
     let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(ATTEMPT_TIMEOUT))
-        .set_response_timeout(Some(ATTEMPT_TIMEOUT));
+        // A request has its own deadline, and a silent connection is given up before.
+        .set_response_timeout(None);
     Client::open(info)?
         .get_multiplexed_async_connection_with_config(&config)
         .await
@@ -456,6 +485,11 @@ fn describe(error: &RedisError) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -469,5 +503,53 @@ mod tests {
             );
         }
         assert!(pause(20) >= LONGEST_PAUSE / 2);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_slow_stays_and_one_that_is_silent_is_replaced() {
+        for (pause, opened) in [(600, 2), (30_000, 3)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("redis://{}", listener.local_addr().unwrap());
+            let connections = Arc::new(AtomicUsize::new(0));
+            let counted = connections.clone();
+            // Answers one PING after the other, each after a pause; the first connection alone is slow.
+            tokio::spawn(async move {
+                loop {
+                    let (mut stream, _) = listener.accept().await.unwrap();
+                    let first = counted.fetch_add(1, Ordering::SeqCst) < 2;
+                    tokio::spawn(async move {
+                        let mut buffer = [0; 4096];
+                        loop {
+                            let length = stream.read(&mut buffer).await.unwrap_or(0);
+                            let pings = buffer[..length].windows(4).filter(|text| text == b"PING");
+                            for _ in 0..pings.count() {
+                                let pause = if first { pause } else { 0 };
+                                sleep(Duration::from_millis(pause)).await;
+                                let _ = stream.write_all(b"+PONG\r\n").await;
+                            }
+                            if length == 0 {
+                                return;
+                            }
+                        }
+                    });
+                }
+            });
+            let config = crate::config::read(|name| match name {
+                "REDIS_URL" => Some(url.clone()),
+                _ if name.ends_with("_RUNTIME_URL") => Some("http://runtime.invalid".to_owned()),
+                _ => None,
+            });
+            let redis = RedisMaster::new(&config.unwrap().redis, Arc::new(Metrics::new()));
+            let mut ping = Pipeline::new();
+            ping.cmd("PING").ignore();
+            let deadline = Instant::now() + Duration::from_secs(10);
+            let run = || redis.run::<()>(Lane::Read, &ping, deadline);
+            let answers = tokio::join!(run(), run(), run(), run());
+            assert!(
+                matches!(answers, (Ok(()), Ok(()), Ok(()), Ok(()))),
+                "{answers:?}"
+            );
+            assert_eq!(connections.load(Ordering::SeqCst), opened, "{pause}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tower::ServiceExt;
 
 use crate::api::{self, Api};
@@ -105,12 +105,20 @@ impl Server {
             drain.reached(Phase::Draining).await;
             draining.set(1);
         });
-        let complete = serve(self.api, api::router(api), lifecycle, grace).await;
+        let unfinished = api.unfinished.clone();
+        let closing = async {
+            lifecycle.reached(Phase::Closing).await;
+            Instant::now()
+        };
+        let serving = serve(self.api, api::router(api), lifecycle.clone(), grace);
+        let (complete, closing_since) = tokio::join!(serving, closing);
+        unfinished.close();
+        let finished = timeout_at(closing_since + grace, unfinished.wait()).await;
         if let Some(writer) = writer {
             let _ = timeout(LAST_WRITE, writer).await;
         }
         metrics_server.abort();
-        complete
+        complete && finished.is_ok()
     }
 }
 

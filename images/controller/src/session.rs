@@ -1,22 +1,20 @@
 //! Sessions: a script and its context under an unguessable id, kept in Redis until they expire, so that any replica
-//! can execute them. A session never changes.
+//! can execute them. A session never changes. A caller's scripts are kept once each, however many sessions have them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use redis::Pipeline;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::config::RedisConfig;
+use crate::account::{Account, sha256};
 use crate::language::Language;
-use crate::redis_master::{Lane, RedisMaster, RedisUnavailable};
+use crate::redis_master::RedisUnavailable;
+use crate::store::{How, Kept, Store};
 
-/// A session as it is stored. Context and script stay in their JSON text from the caller to the runtime: they are
-/// checked once, at initialize, and never built up or escaped again.
+/// A session as it is stored, after the line that names its script's key. Context and script stay in their JSON text from
+/// the caller to the runtime: they are checked once, at initialize, and never built up or escaped again.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Session<'a> {
     pub language: Language,
@@ -29,8 +27,6 @@ pub struct Session<'a> {
     pub script_size: usize,
     #[serde(borrow)]
     pub context: &'a RawValue,
-    #[serde(borrow)]
-    pub script_content: &'a RawValue,
 }
 
 impl Session<'_> {
@@ -41,101 +37,58 @@ impl Session<'_> {
     }
 }
 
-/// The stored text of a session.
+/// The stored text of a session and of its script.
 #[derive(Debug)]
-pub struct StoredSession(Vec<u8>);
+pub struct StoredSession {
+    text: Vec<u8>,
+    script: Vec<u8>,
+}
 
 impl StoredSession {
     pub fn session(&self) -> Result<Session<'_>, serde_json::Error> {
-        serde_json::from_slice(&self.0)
+        let end = self.text.iter().position(|byte| *byte == b'\n');
+        serde_json::from_slice(&self.text[end.map_or(0, |end| end + 1)..])
+    }
+
+    pub fn script(&self) -> Result<&RawValue, serde_json::Error> {
+        serde_json::from_slice(&self.script)
     }
 }
 
-pub struct SessionStore {
-    master: Arc<RedisMaster>,
-    timeout: Duration,
-    confirm_replicas: u32,
+/// When a session made at `now` expires.
+pub fn expires_at(now: Timestamp, expiry: Duration) -> Timestamp {
+    let expiry = SignedDuration::try_from(expiry).unwrap_or(SignedDuration::MAX);
+    now.saturating_add(expiry).unwrap_or(Timestamp::MAX)
+}
+
+/// Keeps a session and its script for its account.
+pub async fn save(
+    store: &Store,
+    account: &Account,
     expiry: Duration,
+    id: Uuid,
+    session: &Session<'_>,
+    script: &RawValue,
+) -> Result<Kept, RedisUnavailable> {
+    let script = script.get().as_bytes();
+    let script_key = format!(
+        "lambda:script:{}",
+        sha256([account.digest().as_bytes(), script])
+    );
+    let text = stored_text(&script_key, session);
+    let values = [(&*key(id), &*text), (&*script_key, script)];
+    store.keep(How::Keep, account, expiry, &values).await
 }
 
-/// How long the master may take to hear from its replicas before the write is tried again: shorter than the time
-/// after which the connection counts as broken.
-const REPLICATION_WAIT: Duration = Duration::from_millis(500);
+fn stored_text(script_key: &str, session: &Session<'_>) -> Vec<u8> {
+    let mut text = format!("{script_key}\n").into_bytes();
+    serde_json::to_writer(&mut text, session).expect("a session is always JSON");
+    text
+}
 
-impl SessionStore {
-    pub fn new(master: Arc<RedisMaster>, config: &RedisConfig, expiry: Duration) -> Self {
-        SessionStore {
-            master,
-            timeout: config.timeout,
-            confirm_replicas: config.confirm_replicas,
-            expiry,
-        }
-    }
-
-    /// When a session made at `now` expires.
-    pub fn expires_at(&self, now: Timestamp) -> Timestamp {
-        let expiry = SignedDuration::try_from(self.expiry).unwrap_or(SignedDuration::MAX);
-        now.saturating_add(expiry).unwrap_or(Timestamp::MAX)
-    }
-
-    /// Stores a session. After `Ok` it is in Redis, and in as many replicas as the configuration asks for, so a
-    /// failover to one of them keeps it.
-    pub async fn save(&self, id: Uuid, session: &Session<'_>) -> Result<(), RedisUnavailable> {
-        let value = serde_json::to_vec(session).expect("a session is always JSON");
-        let mut commands = Pipeline::new();
-        commands
-            .cmd("SET")
-            .arg(key(id))
-            .arg(value)
-            .arg("EX")
-            .arg(self.expiry.as_secs())
-            .ignore();
-        if self.confirm_replicas > 0 {
-            commands
-                .cmd("WAIT")
-                .arg(self.confirm_replicas)
-                .arg(REPLICATION_WAIT.as_millis() as u64);
-        }
-        let start = Instant::now();
-        let result = self.confirm(&commands, start + self.timeout).await;
-        self.master.observe(Lane::Write, start.elapsed());
-        result
-    }
-
-    async fn confirm(
-        &self,
-        commands: &Pipeline,
-        deadline: Instant,
-    ) -> Result<(), RedisUnavailable> {
-        loop {
-            let replicas: Vec<u32> = self.master.run(Lane::Write, commands, deadline).await?;
-            if replicas.first().copied().unwrap_or(0) >= self.confirm_replicas {
-                return Ok(());
-            }
-            self.master.count("replication");
-            if Instant::now() + REPLICATION_WAIT >= deadline {
-                return Err(RedisUnavailable(format!(
-                    "the session reached {} of the {} replicas asked for",
-                    replicas.first().copied().unwrap_or(0),
-                    self.confirm_replicas
-                )));
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    pub async fn find(&self, id: Uuid) -> Result<Option<StoredSession>, RedisUnavailable> {
-        let mut commands = Pipeline::new();
-        commands.cmd("GET").arg(key(id));
-        let start = Instant::now();
-        let result = self
-            .master
-            .run(Lane::Read, &commands, start + self.timeout)
-            .await;
-        self.master.observe(Lane::Read, start.elapsed());
-        let (value,): (Option<Vec<u8>>,) = result?;
-        Ok(value.map(StoredSession))
-    }
+pub async fn find(store: &Store, id: Uuid) -> Result<Option<StoredSession>, RedisUnavailable> {
+    let found = store.find(&key(id)).await?;
+    Ok(found.map(|(text, script)| StoredSession { text, script }))
 }
 
 fn key(id: Uuid) -> String {
@@ -163,12 +116,14 @@ mod tests {
             expires_at: now,
             script_size: 3,
             context: &context,
-            script_content: &script,
         };
-        let stored = StoredSession(serde_json::to_vec(&session).unwrap());
+        let stored = StoredSession {
+            text: stored_text("lambda:script:x", &session),
+            script: script.get().as_bytes().to_vec(),
+        };
         let back = stored.session().unwrap();
         assert_eq!(back.context.get(), context.get());
-        assert_eq!(back.script_content.get(), script.get());
+        assert_eq!(stored.script().unwrap().get(), script.get());
         assert_eq!(back.language_title, "python-\"x");
         assert_eq!((back.language, back.created_at), (Language::Python, now));
         assert!(back.belongs_to(Some("me\n")));

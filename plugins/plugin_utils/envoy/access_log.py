@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-# Neither bodies nor the query: both may hold a caller's secrets. The paths of the API hold request ids only.
+# Neither bodies nor the query: both may hold a caller's secrets. Of the path only what shows the first half of a request's id
+# (/api/v1/execute/ and 19 characters): whoever has the whole id of a session without a user may execute it.
 ACCESS_LOG_FIELDS = {
     "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
     "listener": "%FILTER_CHAIN_NAME%",
@@ -15,7 +16,7 @@ ACCESS_LOG_FIELDS = {
     "traceparent": "%REQ(TRACEPARENT)%",
     "method": "%REQ(:METHOD)%",
     "authority": "%REQ(:AUTHORITY)%",
-    "path": "%PATH(NQ)%",
+    "path": "%PATH(NQ):35%",
     "protocol": "%PROTOCOL%",
     "language_title": "%REQ(LANGUAGE-TITLE):128%",
     "user_agent": "%REQ(USER-AGENT):256%",

@@ -49,6 +49,9 @@ def test_the_defaults_contradict_nothing():
     [
         ({"data_services_redis_maxmemory": "7gb"}, "data_services_redis_maxmemory 7gb, data_services_redis_memory 8Gi"),
         ({"data_services_redis_maxmemory": "6 GB"}, "data_services_redis_maxmemory is no size"),
+        ({"data_services_redis_maxmemory": "200mb"},
+         "controller_max_kept_bytes_per_caller 67108864, data_services_redis_maxmemory 200mb"),
+        ({"controller_max_kept_bytes_anonymous": 4 * 1024**3}, "controller_max_kept_bytes_anonymous 4294967296"),
         ({"data_services_redis_storage": "5Gi"}, "data_services_redis_storage 5Gi"),
         ({"data_services_redis_quorum": 4}, "data_services_redis_quorum 4, data_services_redis_sentinels 3"),
         ({"data_services_redis_quorum": 0}, "data_services_redis_quorum 0"),

@@ -1,7 +1,7 @@
 //! One log line and the metrics for every request, also for one whose caller went away or whose handler panicked.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
@@ -19,17 +19,32 @@ use crate::language::Language;
 use crate::metrics::{ErrorLabels, RequestLabels, RouteLabels};
 use crate::trace_context::TraceContext;
 
-/// What a handler learns about its request, for the log. Each is set once at most.
+/// What a handler learns about its request, for the log.
 pub struct Facts {
     pub start: Instant,
-    request_id: OnceLock<Uuid>,
+    request_id: Mutex<Option<Uuid>>,
     user: OnceLock<String>,
     language: OnceLock<Language>,
 }
 
 impl Facts {
-    pub fn set_request_id(&self, request_id: Uuid) {
-        let _ = self.request_id.set(request_id);
+    /// Of a session that is a user's, or of one that may be nobody's: whoever has the whole id of that may execute it.
+    pub fn set_request_id(&self, request_id: Uuid, owner: Option<&str>) {
+        let shown = match owner {
+            Some(_) => request_id,
+            None => masked(request_id),
+        };
+        *self
+            .request_id
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(shown);
+    }
+
+    fn request_id(&self) -> Option<Uuid> {
+        *self
+            .request_id
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn set_user(&self, user: &str) {
@@ -44,13 +59,13 @@ impl Facts {
 pub async fn observe(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
     let facts = Arc::new(Facts {
         start: Instant::now(),
-        request_id: OnceLock::new(),
+        request_id: Mutex::new(None),
         user: OnceLock::new(),
         language: OnceLock::new(),
     });
     let trace = TraceContext::continued(request.headers());
     let matched = request.extensions().get::<MatchedPath>();
-    let mut record = Record {
+    let mut observation = Observation {
         operation: matched.and_then(|path| Operation::of(path.as_str(), request.method())),
         method: method_label(request.method()),
         facts: facts.clone(),
@@ -58,7 +73,7 @@ pub async fn observe(State(api): State<Arc<Api>>, mut request: Request, next: Ne
         answer: None,
         api,
     };
-    record.api.metrics.requests_in_flight.inc();
+    observation.api.metrics.requests_in_flight.inc();
     request.extensions_mut().insert(facts);
     request.extensions_mut().insert(trace);
     let outcome = AssertUnwindSafe(next.run(request)).catch_unwind().await;
@@ -66,12 +81,12 @@ pub async fn observe(State(api): State<Arc<Api>>, mut request: Request, next: Ne
         // The panic's own message and place are in the log already, from the panic hook.
         ApiError::internal("the controller failed", "a handler panicked").into_response()
     });
-    if record.api.lifecycle.is_draining() {
+    if observation.api.lifecycle.is_draining() {
         response
             .headers_mut()
             .insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    record.answer = Some((
+    observation.answer = Some((
         response.status(),
         response.extensions_mut().remove::<ErrorReport>(),
     ));
@@ -79,7 +94,7 @@ pub async fn observe(State(api): State<Arc<Api>>, mut request: Request, next: Ne
 }
 
 /// Written when it is dropped; without an answer if the caller went away before there was one.
-struct Record {
+struct Observation {
     api: Arc<Api>,
     operation: Option<Operation>,
     method: &'static str,
@@ -88,7 +103,7 @@ struct Record {
     answer: Option<(StatusCode, Option<ErrorReport>)>,
 }
 
-impl Drop for Record {
+impl Drop for Observation {
     fn drop(&mut self) {
         let metrics = &self.api.metrics;
         let duration = self.facts.start.elapsed();
@@ -144,7 +159,7 @@ struct LogLine<'a> {
     duration_ms: f64,
 }
 
-impl Record {
+impl Observation {
     /// The same, for the database. Probes come every few seconds and say the same.
     fn leave_records(&self, line: &LogLine<'_>, report: Option<&ErrorReport>) {
         let records = &self.api.records;
@@ -153,11 +168,8 @@ impl Record {
         }
         let at = Timestamp::now();
         let facts = &self.facts;
-        let (request_id, language) = (
-            facts.request_id.get().copied(),
-            facts.language.get().copied(),
-        );
-        records.leave(records::Record::Request(records::RequestLog {
+        let (request_id, language) = (facts.request_id(), facts.language.get().copied());
+        records.leave(records::Row::Request(records::RequestLog {
             at,
             id: Uuid::new_v4(),
             request_id,
@@ -172,7 +184,7 @@ impl Record {
             language,
         }));
         if let (Some(report), Some(status)) = (report, line.status) {
-            records.leave(records::Record::Error(records::ErrorLog {
+            records.leave(records::Row::Error(records::ErrorLog {
                 at,
                 id: Uuid::new_v4(),
                 request_id,
@@ -200,7 +212,7 @@ impl Record {
                     outcome = line.outcome,
                     cause = line.cause,
                     duration_ms = line.duration_ms,
-                    request_id = self.facts.request_id.get().map(tracing::field::display),
+                    request_id = self.facts.request_id().map(tracing::field::display),
                     user = self.facts.user.get().map(String::as_str),
                     language = self.facts.language.get().map(|language| language.name()),
                     trace_id = self.trace.trace_id(),
@@ -217,6 +229,11 @@ impl Record {
             _ => write_line!(info),
         }
     }
+}
+
+/// The first half of an id: enough to find it by, and the rest cannot be guessed.
+pub fn masked(id: Uuid) -> Uuid {
+    Uuid::from_u64_pair(id.as_u64_pair().0, 0)
 }
 
 fn status_class(status: StatusCode) -> &'static str {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::{HeaderMap, Method, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use lambda_common::json;
@@ -21,6 +21,7 @@ use crate::language::Language;
 
 const LONGEST_TITLE: usize = 128;
 const LONGEST_USER_ID: usize = 128;
+const LONGEST_IDEMPOTENCY_KEY: usize = 255;
 /// For the whole body. A caller that sends more slowly holds one of the places that all share.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
@@ -99,20 +100,6 @@ impl<S: Sync> FromRequestParts<S> for UserId {
     }
 }
 
-/// Whose share of the places an execution takes: the user's, or without one that of the address which the edge has seen.
-pub fn account(headers: &HeaderMap, user_id: Option<&str>) -> HeaderValue {
-    let seen = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let account = match user_id {
-        Some(user_id) => format!("user {user_id}"),
-        // Envoy appends the peer's address to what the peer itself may have sent.
-        None => {
-            let forwarded = seen("x-forwarded-for").and_then(|list| list.rsplit(',').next());
-            format!("anonymous {}", forwarded.unwrap_or_default().trim())
-        }
-    };
-    HeaderValue::try_from(account).expect("both parts were visible ASCII")
-}
-
 /// A header that must not come twice: two readers of it might take different ones.
 fn single_header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, ApiError> {
     let mut values = headers.get_all(name).iter();
@@ -128,6 +115,17 @@ fn single_header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a st
         .to_str()
         .map_err(|_| ApiError::invalid(format!("the header {name} is not visible ASCII")))?;
     Ok(Some(text))
+}
+
+/// The header `Idempotency-Key`, where there is one.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+    let key = single_header(headers, "Idempotency-Key")?;
+    if key.is_some_and(|key| key.is_empty() || key.len() > LONGEST_IDEMPOTENCY_KEY) {
+        return Err(ApiError::invalid(format!(
+            "Idempotency-Key must be 1 to {LONGEST_IDEMPOTENCY_KEY} characters"
+        )));
+    }
+    Ok(key)
 }
 
 /// No script does anything in less.
@@ -231,6 +229,10 @@ impl Default for JsonText<'_> {
 }
 
 impl<'a> JsonText<'a> {
+    pub const fn text(&self) -> &'a RawValue {
+        self.0
+    }
+
     /// As the runtime checks it again: what it would refuse at execute is refused here.
     pub fn checked(&self, name: &str, limit: usize) -> Result<&'a RawValue, ApiError> {
         let size = self.0.get().len();

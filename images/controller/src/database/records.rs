@@ -28,7 +28,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const LAST_WRITE: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Debug)]
-pub enum Record {
+pub enum Row {
     Request(RequestLog),
     Error(ErrorLog),
     Session(SessionRow),
@@ -78,12 +78,12 @@ pub struct SessionRow {
     pub expires_at: Timestamp,
 }
 
-impl Record {
+impl Row {
     const fn table(&self) -> &'static str {
         match self {
-            Record::Request(_) => "request_logs",
-            Record::Error(_) => "error_logs",
-            Record::Session(_) => "sessions",
+            Row::Request(_) => "request_logs",
+            Row::Error(_) => "error_logs",
+            Row::Session(_) => "sessions",
         }
     }
 }
@@ -105,7 +105,7 @@ const INSERT_SESSIONS: &str = "INSERT INTO meta.sessions (request_id, language, 
 
 /// Where requests leave their rows. Without a database they leave none.
 pub struct Records {
-    queue: Option<mpsc::Sender<Record>>,
+    queue: Option<mpsc::Sender<Row>>,
     metrics: Arc<Metrics>,
 }
 
@@ -136,7 +136,7 @@ impl Records {
         self.queue.is_some()
     }
 
-    pub fn leave(&self, record: Record) {
+    pub fn leave(&self, record: Row) {
         let Some(queue) = &self.queue else { return };
         let table = record.table();
         if queue.try_send(record).is_err() {
@@ -165,13 +165,13 @@ struct Batch {
 }
 
 impl Batch {
-    fn of(records: &mut Vec<Record>) -> Self {
+    fn of(records: &mut Vec<Row>) -> Self {
         let mut batch = Batch::default();
         for record in records.drain(..) {
             match record {
-                Record::Request(row) => batch.requests.push(row),
-                Record::Error(row) => batch.errors.push(row),
-                Record::Session(row) => batch.sessions.push(row),
+                Row::Request(row) => batch.requests.push(row),
+                Row::Error(row) => batch.errors.push(row),
+                Row::Session(row) => batch.sessions.push(row),
             }
         }
         batch
@@ -187,7 +187,7 @@ impl Batch {
 }
 
 impl Writer {
-    async fn run(self, mut records: mpsc::Receiver<Record>) {
+    async fn run(self, mut records: mpsc::Receiver<Row>) {
         let mut gathered = Vec::with_capacity(BATCH);
         while records.recv_many(&mut gathered, BATCH).await > 0 {
             let closing = records.is_closed();
@@ -205,7 +205,7 @@ impl Writer {
     }
 
     /// Tries until PostgreSQL has the batch or refuses it; once the process ends, for a last moment only.
-    async fn write_until_done(&self, batch: &Batch, records: &mpsc::Receiver<Record>) {
+    async fn write_until_done(&self, batch: &Batch, records: &mpsc::Receiver<Row>) {
         let start = Instant::now();
         let mut closed_since = None;
         loop {

@@ -11,6 +11,8 @@ mod exactly_once;
 mod executable;
 mod functions;
 mod fuzz;
+mod idempotency;
+mod kept;
 mod openapi;
 mod records;
 mod redis_failure;

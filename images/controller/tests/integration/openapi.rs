@@ -61,7 +61,7 @@ fn examples_fit_their_schemas() {
             examples += 1;
         }
     }
-    assert_eq!(examples, 6);
+    assert_eq!(examples, 7);
 }
 
 #[test]
@@ -70,8 +70,10 @@ fn every_error_has_its_code_and_status() {
         ("400", ErrorCode::InvalidRequest),
         ("403", ErrorCode::Forbidden),
         ("404", ErrorCode::NotFound),
+        ("409", ErrorCode::Conflict),
         ("413", ErrorCode::PayloadTooLarge),
         ("422", ErrorCode::RuntimeError),
+        ("429", ErrorCode::RateLimited),
         ("500", ErrorCode::Internal),
         ("503", ErrorCode::Unavailable),
         ("504", ErrorCode::Timeout),

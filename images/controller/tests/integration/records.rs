@@ -143,7 +143,7 @@ async fn rows_that_are_refused_are_counted_and_the_next_are_written() {
 async fn a_full_queue_drops_and_counts() {
     use lambda_controller::config::read_schema;
     use lambda_controller::database::Database;
-    use lambda_controller::database::records::{Record, Records, RequestLog};
+    use lambda_controller::database::records::{Records, RequestLog, Row};
     use lambda_controller::metrics::{DroppedLabels, Metrics};
 
     let metrics = std::sync::Arc::new(Metrics::new());
@@ -155,7 +155,7 @@ async fn a_full_queue_drops_and_counts() {
     let database = std::sync::Arc::new(Database::new(&config.database, metrics.clone()).unwrap());
     let (records, writer) = Records::start(database, metrics.clone());
     for _ in 0..25_000 {
-        records.leave(Record::Request(RequestLog {
+        records.leave(Row::Request(RequestLog {
             at: jiff::Timestamp::now(),
             id: uuid::Uuid::new_v4(),
             request_id: None,

@@ -97,6 +97,23 @@ def _confirmations(values: Values) -> Iterator[PlatformError]:
         )
 
 
+def _callers(values: Values) -> Iterator[PlatformError]:
+    most = size(values[_MAXMEMORY])
+    if not most or not _is_ours(values):
+        return
+    for who, name, parts in (
+        ("one caller", "controller_max_kept_bytes_per_caller", 4),
+        ("the callers without a user", "controller_max_kept_bytes_anonymous", 2),
+    ):
+        if values[name] * parts > most:
+            yield contradiction(
+                f"{who} could fill Redis, and nobody else would get a session",
+                f"{name} {values[name]}, {_MAXMEMORY} {values[_MAXMEMORY]}",
+                f"at most a {'quarter' if parts == 4 else 'half'} of {_MAXMEMORY}: {most // parts}",
+                f"lower {name} or raise {_MAXMEMORY}",
+            )
+
+
 def _is_ours(values: Values) -> bool:
     """Whether the controller's Redis is the role's, by its address."""
     if values["controller_redis_mode"] == "sentinel":
@@ -150,4 +167,4 @@ def _clients(values: Values) -> Iterator[PlatformError]:
             )  # fmt: skip
 
 
-CHECKS = (_memory, _votes, _replicas, _confirmations, _times, _clients)
+CHECKS = (_memory, _votes, _replicas, _confirmations, _callers, _times, _clients)

@@ -38,13 +38,14 @@ struct Described {
 }
 
 impl Described {
-    fn new(response: &Value) -> Self {
-        let headers = response["headers"]
-            .as_object()
-            .map(|headers| headers.keys().cloned().collect());
+    fn new(response: &'static Value) -> Self {
+        let headers = response["headers"].as_object().into_iter().flatten();
         Described {
             schema: validator(&response["content"]["application/json"]["schema"]),
-            headers: headers.unwrap_or_default(),
+            headers: headers
+                .filter(|(_, header)| resolve(header)["required"] == true)
+                .map(|(name, _)| name.clone())
+                .collect(),
         }
     }
 }
