@@ -99,6 +99,18 @@ def test_the_forwarded_address_is_the_peers_and_not_the_clients_word(started):
     assert logged() == ["127.0.0.1"]
 
 
+def test_the_log_has_half_of_a_sessions_id(started):
+    session = "5e3d9a52-71c4-4c1b-9f0e-6a1b2c3d4e5f"
+    answer = started.get(f"/api/v1/execute/{session}?secret=1")
+    request_id = answer.headers["x-request-id"]
+
+    def logged():
+        return [line["path"] for line in started.access_log() if line["request_id"] == request_id]
+
+    started.wait_until(logged, "a line in the access log")
+    assert logged() == ["/api/v1/execute/5e3d9a52-71c4-4c1b-"]
+
+
 @pytest.mark.parametrize(
     "path", ["/", "/api/v2", "/api/v1x", "/admin", "/stats/prometheus", "/ready", "/metrics", "/api/v1/../../ready"]
 )
