@@ -24,6 +24,8 @@ ODD = {
     "ingress_http3": True,
     "ingress_tls_names": ["a.example", "b.example"],
     "runtimes_timeout_seconds": 40,
+    "runtimes_runtime_class": "kata",
+    "runtimes_host_users": False,
     "controller_max_script_bytes": 2097152,
     "controller_redis_confirm_replicas": 1,
     "foundation_writable_root_exceptions": [{"namespace": "ingress", "app": "other", "reason": "a test"}],
@@ -48,6 +50,8 @@ def test_values_that_are_not_the_defaults_are_used(typed: Run):
     assert typed.release("controller")["values"]["env"]["RUNTIME_TIMEOUT_SECONDS"] == 40
     assert typed.release("controller")["values"]["terminationGracePeriodSeconds"] == 5 + 40 + 10
     assert typed.release("python-runtime")["values"]["terminationGracePeriodSeconds"] == 55
+    python = typed.release("python-runtime")["values"]
+    assert (python["runtimeClassName"], python["hostUsers"]) == ("kata", False)
     sizes = typed.release("python-runtime")["values"]["env"]
     assert sizes["MAX_SCRIPT_SIZE"] == 2 << 20
     assert sizes["MAX_BODY_BYTES"] > 2 * (4 * (2 << 20)) + 262144
@@ -193,6 +197,21 @@ def test_a_role_alone_with_variables_of_its_own_twice(ansible: Ansible, tmp_path
     made = [args["releases"][0]["values"] for args in run.asked("chart")]
     assert [values["autoscaling"]["maxReplicas"] for values in made] == [4, 5]
     assert [values["terminationGracePeriodSeconds"] for values in made] == [55, 65]
+
+
+def test_a_language_has_its_own_where_it_says_so(ansible: Ansible, tmp_path: Path):
+    book = tmp_path / "book.yml"
+    languages = [{"name": "nodejs", "runtime_class": "gvisor", "host_users": True}, {"name": "python"}]
+    given = {"runtimes_languages": languages, "runtimes_runtime_class": "kata", "runtimes_host_users": False}
+    role = {"role": "lambda_microservice.platform.runtimes", "vars": given}
+    book.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "roles": [role]}]), encoding="utf-8")
+    run = ansible(book, *TABLE)
+    assert run.rc == 0, run.output
+    made = {name: run.release(f"{name}-runtime")["values"] for name in ("nodejs", "python")}
+    assert {name: (values["runtimeClassName"], values["hostUsers"]) for name, values in made.items()} == {
+        "nodejs": ("gvisor", True),
+        "python": ("kata", False),
+    }
 
 
 def test_a_role_alone_is_checked(ansible: Ansible, tmp_path: Path):
