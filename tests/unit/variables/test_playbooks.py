@@ -53,6 +53,9 @@ def test_values_that_are_not_the_defaults_are_used(typed: Run):
     python = typed.release("python-runtime")["values"]
     assert (python["runtimeClassName"], python["hostUsers"]) == ("kata", False)
     sizes = typed.release("python-runtime")["values"]["env"]
+    # Of a limit of 1600Mi, the local inventory's.
+    assert sizes["MAX_CONCURRENCY"] == 4
+    assert python["writable"]["tmp"]["sizeLimit"] == "256Mi"
     assert sizes["MAX_SCRIPT_SIZE"] == 2 << 20
     assert sizes["MAX_BODY_BYTES"] > 2 * (4 * (2 << 20)) + 262144
     secrets = {secret["name"] for args in typed.asked("secret") for secret in args["secrets"]}
