@@ -170,6 +170,20 @@ def test_the_namespaces_hold_everywhere(playbook: str, ansible: Ansible):
         assert f'"{namespace}"' in text
 
 
+def test_verify_asks_the_runtimes_that_there_are(ansible: Ansible):
+    languages = [{"name": "python"}, {"name": "nodejs", "host_users": True}]
+    given = {"runtimes_languages": languages, "runtimes_host_users": False, "runtimes_require_landlock": False}
+    run = ansible("verify", *TABLE, "-e", json.dumps(given))
+    assert run.rc == 0, run.output
+    (asked,) = run.asked("verify")
+    assert asked["runtimes"] == {
+        "namespace": "openfaas-fn",
+        "apps": ["python-runtime", "nodejs-runtime"],
+        "accepted": ["landlock"],
+        "user_namespaces": ["python-runtime"],
+    }
+
+
 def test_some_drills_alone(ansible: Ansible):
     run = ansible("drill", *TABLE, "--tags", "controller")
     assert run.rc == 0, run.output
