@@ -184,6 +184,20 @@ def test_verify_asks_the_runtimes_that_there_are(ansible: Ansible):
     }
 
 
+def test_the_languages_bases_reach_the_images(ansible: Ansible):
+    default = ansible("images", *TABLE)
+    assert default.rc == 0, default.output
+    (asked,) = default.asked("image")
+    debian = {suite: f"lambda-microservice/debian:{suite}-slim" for suite in ("trixie", "bookworm")}
+    languages = {"nodejs": debian["bookworm"], "python": debian["trixie"], "rust": debian["trixie"]}
+    assert asked["base_images"] == {**debian, **languages}
+    rows = {row["name"]: row for row in asked["images"]}
+    assert {name: rows[f"runtime-{name}"]["base"] for name in languages} == {name: name for name in languages}
+    given = ("-e", "images_runtime_rust_base=rust:1.67-slim", "-e", "images_runtime_nodejs_base=node:18")
+    (asked,) = ansible("images", *TABLE, *given).asked("image")
+    assert asked["base_images"] == {**debian, **languages, "nodejs": "node:18", "rust": "rust:1.67-slim"}
+
+
 def test_some_drills_alone(ansible: Ansible):
     run = ansible("drill", *TABLE, "--tags", "controller")
     assert run.rc == 0, run.output
