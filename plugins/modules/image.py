@@ -9,8 +9,8 @@ module: image
 short_description: Build and push a table of container images under tags that name their content
 version_added: 0.1.0
 description:
-  - Each image's tag is a hash of its sources (the Dockerfile's folder, the sources of its artefacts, the base image,
-    the compiler's version). What the registry has under that tag is not built again.
+  - Each image's tag is a hash of its sources (the Dockerfile's folder, the sources of its artefacts, the base
+    images, the compiler's version). What the registry has under that tag is not built again.
   - Compiles the Rust programs of the table in one call of cargo, while images without such a
     program are built beside it.
   - Needs C(docker), and C(cargo) or C(go) for artefacts that are compiled.
@@ -38,6 +38,10 @@ options:
         description: Which of O(base_images) is given to the Dockerfile as the build argument C(BASE).
         type: str
         default: trixie
+      further_bases:
+        description: Further images for the Dockerfile's stages, build argument to name of O(base_images).
+        type: dict
+        default: {}
       artifacts:
         description: Files to put beside the Dockerfile before the build.
         type: list
@@ -74,7 +78,9 @@ options:
     type: str
     required: true
   base_images:
-    description: The images that Dockerfiles may stand on, by the name that O(images[].base) uses.
+    description:
+      - The images that Dockerfiles may stand on, by the name that O(images[].base) uses. One that Docker does not have
+        is pulled; in check mode it is not, and what stands on it counts as not built.
     type: dict
     required: true
   cache_dir:

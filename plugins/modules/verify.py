@@ -15,8 +15,9 @@ description:
     language, that nothing internal can be reached, and a script in each language that computes from random input and
     fails when asked to.
   - Of the cluster it checks that the nodes' clocks agree; that the workloads have rolled out, over zones, with
-    disruption budgets and working autoscalers; who is master of Redis; that forbidden pods are refused (by dry runs);
-    and that only the edge is exposed.
+    disruption budgets and working autoscalers; that each runtime pod says that nothing of its isolation is missing, and
+    has a bound on its processes; who is master of Redis, and whether it has evicted sessions; that forbidden pods are
+    refused (by dry runs); and that only the edge is exposed.
   - Whether the cluster's network enforces NetworkPolicies is tried from a running pod, inside the cluster. Where it
     does not, that is a warning, as no change of the platform can mend it, or a failure where it is required.
   - A failed check says where it looked, what it found, what it expected and what to do. A check that has nothing to
@@ -95,6 +96,29 @@ options:
     suboptions:
       namespace: {description: The namespace., type: str, required: true}
       app: {description: The pods' app.kubernetes.io/name., type: str, required: true}
+  runtimes:
+    description: The language runtimes. Without it they are not asked.
+    type: dict
+    suboptions:
+      namespace: {description: The namespace., type: str, required: true}
+      apps:
+        description: The pods' app.kubernetes.io/name, one for each language.
+        type: list
+        elements: str
+        required: true
+      metrics_port: {description: The port of their metrics., type: int, default: 9090}
+      accepted:
+        description:
+          - Parts of the isolation (C(part) of C(lambda_runtime_isolation)) whose absence is a warning instead of a
+            failure.
+        type: list
+        elements: str
+        default: []
+      user_namespaces:
+        description: Those of O(runtimes.apps) whose pods must have a user namespace of their own.
+        type: list
+        elements: str
+        default: []
   postgresql:
     description: PostgreSQL under Patroni, and its backups. Without it they are not checked.
     type: dict
@@ -158,7 +182,8 @@ attributes:
 notes:
   - Environment variables of proxies are not used for the edge.
   - It needs the right to read the objects, to create pods (they are only offered), to run commands in pods and to read
-    the controller's logs and the Secret in O(redis.credentials).
+    the controller's logs and the Secret in O(redis.credentials). Without the right to get C(nodes/proxy), by which it
+    reads the kubelets' configuration, the bound on a pod's processes is a warning.
 requirements:
   - kubernetes >= 24.2
 """

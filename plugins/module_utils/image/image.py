@@ -38,6 +38,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "name": {"type": "str", "required": True},
             "context": {"type": "str", "required": True},
             "base": {"type": "str", "default": "trixie"},
+            "further_bases": {"type": "dict", "default": {}},
             "artifacts": {
                 "type": "list",
                 "elements": "dict",
@@ -82,7 +83,7 @@ def run(params: dict[str, Any], check_mode: bool, diff: bool, progress: Callable
 def _made(
     params: dict[str, Any], check_mode: bool, diff: bool, programs: Programs, progress: Callable[[str], None]
 ) -> dict[str, Any]:
-    images = [_Image(entry, params, programs) for entry in params["images"]]
+    images = [_Image(entry, params, programs, pull=not check_mode) for entry in params["images"]]
     _refuse_duplicates(images)
     output = Path(params["output"])
     before = _read_table(output)
@@ -160,9 +161,10 @@ def _read_table(path: Path) -> dict[str, Any]:
 class _Image:
     """One row of the table, with the tag that its sources give it."""
 
-    def __init__(self, entry: dict[str, Any], params: dict[str, Any], programs: Programs) -> None:
+    def __init__(self, entry: dict[str, Any], params: dict[str, Any], programs: Programs, pull: bool = True) -> None:
         self.name: str = entry["name"]
         self.programs = programs
+        self.pull = pull
         self.root = Path(params["root"])
         self.context = self.root / entry["context"]
         self.artifacts: list[dict[str, Any]] = entry["artifacts"]
@@ -174,21 +176,23 @@ class _Image:
                 expected="a file named Dockerfile",
                 reason="argument",
             )
-        try:
-            self.base: str = params["base_images"][entry["base"]]
-        except KeyError as failure:
-            raise PlatformError(
-                "the image %s stands on an unknown base" % self.name,
-                found=entry["base"],
-                expected="one of " + ", ".join(sorted(params["base_images"])),
-                reason="argument",
-            ) from failure
+        self.bases: dict[str, str] = {}
+        for argument, base in {"BASE": entry["base"], **entry["further_bases"]}.items():
+            if base not in params["base_images"]:
+                raise PlatformError(
+                    "the image %s stands on an unknown base" % self.name,
+                    found=base,
+                    expected="one of " + ", ".join(sorted(params["base_images"])),
+                    reason="argument",
+                )
+            self.bases[argument] = params["base_images"][base]
         self.tag = content_tag(self._sources())
         self.local = "lambda-microservice/%s:%s" % (self.name, self.tag)
         self.remote = "%s:%s" % (self.repository, self.tag)
 
     def _sources(self) -> Iterator[tuple[str, bytes]]:
-        yield "base", _output(self.programs, ["docker", "image", "inspect", "--format", "{{.Id}}", self.base])
+        for argument, base in self.bases.items():
+            yield argument, _base_identity(self.programs, base, self.pull)
         yield from _files(self.context)
         for artifact in self.artifacts:
             if artifact["cargo"]:
@@ -208,6 +212,25 @@ class _Image:
     def reference(self, digest: str) -> dict[str, str]:
         """The row of the table that the roles read."""
         return {"repository": self.repository, "tag": self.tag, "digest": digest}
+
+
+def _base_identity(programs: Programs, reference: str, pull: bool) -> bytes:
+    """The ID of a base image, which is pulled where Docker does not have it (``pull``); else its name."""
+    if not _docker_has(programs, reference):
+        if not pull:
+            return reference.encode()
+        pulled = programs.run(["docker", "pull", "--quiet", reference], timeout_seconds=900)
+        if pulled.returncode != 0:
+            raise PlatformError(
+                "an image that ours stand on is neither here nor can it be pulled",
+                where=reference,
+                found=pulled.stderr.strip()[-600:],
+                expected="an image that Docker has or can pull",
+                fix="see docker pull %s; for a language's base, name one that your registry has in "
+                "images_runtime_nodejs_base, images_runtime_python_base or images_runtime_rust_base" % reference,
+                reason="docker",
+            )
+    return _output(programs, ["docker", "image", "inspect", "--format", "{{.Id}}", reference])
 
 
 def content_tag(sources: Iterable[tuple[str, bytes]]) -> str:
@@ -428,7 +451,8 @@ def _build(image: _Image, cache: Path) -> None:
         shutil.copytree(image.context, context, ignore=shutil.ignore_patterns(*_IGNORED), symlinks=True)
         for artifact in image.artifacts:
             _add_artifact(artifact, image, context, cache)
-        _docker(["build", "--build-arg", "BASE=" + image.base, "--tag", image.local, str(context)], image)
+        given = [word for name, base in image.bases.items() for word in ("--build-arg", "%s=%s" % (name, base))]
+        _docker(["build", *given, "--tag", image.local, str(context)], image)
 
 
 def _add_artifact(artifact: dict[str, Any], image: _Image, context: Path, cache: Path) -> None:

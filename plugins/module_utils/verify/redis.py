@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,11 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.error
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.client import Cluster
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.exec import run_in_pod
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.objects import Object
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.checks import Found, Passed
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.checks import (
+    Doubtful,
+    Found,
+    Passed,
+)
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.cluster import is_ready
 
 REDIS_SPEC: Object = {
@@ -110,6 +115,44 @@ def redis_roles(cluster: Cluster, options: Object) -> Found:
         f"{master.pod} is master with {len(master.replicas)} replicas; {len(witnesses)} Sentinels agree, "
         f"any {options['quorum']} of them can name another"
     )
+
+
+# The password comes from the pod's own file, as for its probes: in a command it would be in the node's process list.
+_STATISTICS = 'read -r REDISCLI_AUTH < /users/pod; export REDISCLI_AUTH; exec redis-cli -p "$0" --user pod info stats'
+
+
+def redis_evictions(cluster: Cluster, options: Object) -> Found:
+    """Redis has given up no key for want of memory since it started. Sessions are such keys."""
+    namespace = options["namespace"]
+    found = cluster.list("v1", "Pod", namespace, f"app.kubernetes.io/name={options['servers']}")
+    pods = [pod["metadata"]["name"] for pod in found if is_ready(pod)]
+    command = ["sh", "-c", _STATISTICS, str(options["port"])]
+    answers = concurrently(lambda pod: run_in_pod(cluster, namespace, pod, command).stdout, pods)
+    counts: dict[str, int] = {}
+    for pod, answer in zip(pods, answers, strict=True):
+        count = None if isinstance(answer, PlatformError) else evicted_of(answer)
+        if count is None:
+            return Doubtful(
+                f"{pod} does not say",
+                f"Whether Redis has evicted sessions is unknown: Pod {namespace}/{pod} gave no evicted_keys.",
+            )
+        counts[pod] = count
+    evicted = {pod: count for pod, count in counts.items() if count}
+    if evicted:
+        listed = ", ".join(f"{pod} {count}" for pod, count in evicted.items())
+        return Doubtful(
+            f"{sum(evicted.values())} keys evicted ({listed})",
+            f"Redis has evicted keys for want of memory since it started ({listed}): their sessions are gone before "
+            "their time. Raise data_services_redis_maxmemory and data_services_redis_memory, or let sessions expire "
+            "sooner (controller_session_expiry_seconds).",
+        )
+    return Passed(f"none on {len(counts)} servers since they started")
+
+
+def evicted_of(information: str) -> int | None:
+    """``evicted_keys`` of an answer to INFO (https://redis.io/docs/latest/commands/info/)."""
+    match = re.search(r"^evicted_keys:(\d+)\s*$", information, re.MULTILINE)
+    return int(match[1]) if match else None
 
 
 def credentials(cluster: Cluster, namespace: str, name: str) -> tuple[str, str]:

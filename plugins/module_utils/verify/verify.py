@@ -32,7 +32,13 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.verif
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.redis import (
     REDIS_SPEC,
+    redis_evictions,
     redis_roles,
+)
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.runtimes import (
+    RUNTIMES_SPEC,
+    runtimes_isolation,
+    runtimes_process_ids,
 )
 
 _SERVICE: dict[str, Any] = {
@@ -95,6 +101,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
         "required": True,
         "options": {"namespace": {"type": "str", "required": True}, "app": {"type": "str", "required": True}},
     },
+    "runtimes": RUNTIMES_SPEC,
     "redis": REDIS_SPEC,
     "postgresql": {
         "type": "dict",
@@ -182,7 +189,8 @@ def checks_of(params: Object, cluster: Cluster) -> list[Check]:
         ("workloads: zones", platform.zones),
         ("workloads: disruption budgets", platform.disruption_budgets),
         ("workloads: autoscalers", platform.autoscalers),
-        *([("redis: roles", partial(redis_roles, platform.cluster, params["redis"]))] if params.get("redis") else []),
+        *_of("runtimes", platform.cluster, params, isolation=runtimes_isolation, processes=runtimes_process_ids),
+        *_of("redis", platform.cluster, params, roles=redis_roles, evictions=redis_evictions),
         *_of_postgresql(platform.cluster, params.get("postgresql"), params["wait_seconds"]),
         ("admission: Pod Security", platform.pod_security),
         ("admission: read-only root", platform.read_only_root),
@@ -201,6 +209,14 @@ def checks_of(params: Object, cluster: Cluster) -> list[Check]:
         *(Check(name, look, needs=_CALLERS) for name, look in of_a_caller),
         *(Check(name, look, needs=_CLUSTER) for name, look in in_the_cluster),
     ]
+
+
+def _of(
+    part: str, cluster: Cluster, params: Object, **checks: Callable[[Cluster, Object], Any]
+) -> list[tuple[str, Callable[[], Any]]]:
+    """The checks of a part that the arguments describe; none where they leave it out."""
+    options = params.get(part)
+    return [(f"{part}: {what}", partial(check, cluster, options)) for what, check in checks.items()] if options else []
 
 
 def _of_postgresql(

@@ -137,6 +137,22 @@ def test_strict_spread(chart: Path, render: Render) -> None:
     assert term["topologyKey"] == "kubernetes.io/hostname"
 
 
+def test_a_sandbox_and_a_user_namespace(chart: Path, render: Render) -> None:
+    pod = pod_of(render(chart, {"runtimeClassName": "gvisor", "hostUsers": False}).one("Deployment", "small"))
+    assert (pod["runtimeClassName"], pod["hostUsers"]) == ("gvisor", False)
+    # An empty name is refused by the API server, and a field at its default would be a difference on old clusters.
+    assert not {"runtimeClassName", "hostUsers"} & pod_of(render(chart).one("Deployment", "small")).keys()
+
+
+def test_a_user_namespace_is_refused_where_the_field_would_be_dropped(chart: Path, render: Render) -> None:
+    said = r"small cannot have a user namespace .* hostUsers false on Kubernetes v1\.29"
+    with pytest.raises(RenderError, match=said):
+        render(chart, {"hostUsers": False}, kube_version="1.29.4")
+    newer = render(chart, {"hostUsers": False}, kube_version="1.30.0")
+    assert pod_of(newer.one("Deployment", "small"))["hostUsers"] is False
+    render(chart, kube_version="1.25.0")
+
+
 def test_a_stateful_set_keeps_its_volumes_by_name(chart: Path, render: Render) -> None:
     objects = render(
         chart, {"env": {"KIND": "StatefulSet"}, "persistence": {"data": {"size": "3Gi", "storageClass": "fast"}}}
@@ -192,6 +208,7 @@ def test_env_and_writable_paths(chart: Path, render: Render) -> None:
         ({"writable": {"tmp": {"mountPath": "/tmp"}}}, "sizeLimit"),
         ({"pdb": {"maxUnavailable": "half"}}, "/pdb/maxUnavailable"),
         ({"spread": {"zones": True}}, "zones"),
+        ({"hostUsers": "no"}, "/hostUsers"),
         ({"resources": {"limits": {"memory": "2 GB"}}}, "/resources/limits/memory"),
         ({"image": ""}, "image of small is empty"),
     ],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.quantities import quantity
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.runtime_memory import memory
 
 from .conftest import ROOT, Objects, Render, RenderError
 
@@ -39,7 +41,18 @@ def test_the_release_names_the_workload_and_its_service(objects: Objects) -> Non
 def test_only_tmp_can_be_written_and_it_is_bounded(objects: Objects) -> None:
     pod = objects.one("Deployment", "runtime")["spec"]["template"]["spec"]
     assert pod["containers"][0]["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}]
-    assert pod["volumes"] == [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}]
+    # The kernel holds a tmpfs to its size; of a folder on disk the kubelet finds out, and evicts the pod.
+    assert pod["volumes"] == [{"name": "tmp", "emptyDir": {"sizeLimit": "384Mi", "medium": "Memory"}}]
+
+
+@pytest.mark.parametrize("language", ["nodejs", "python", "rust"])
+def test_all_that_scripts_may_take_at_once_fits(objects: Objects, language: str) -> None:
+    pod = objects.one("Deployment", "runtime")["spec"]["template"]["spec"]
+    limits = pod["containers"][0]["resources"]["limits"]
+    env = {entry["name"]: entry["value"] for entry in pod["containers"][0]["env"]}
+    needed = memory(language, limits["memory"], limits["cpu"], env)
+    assert needed.scratch <= quantity(pod["volumes"][0]["emptyDir"]["sizeLimit"])
+    assert needed.sum <= quantity(limits["memory"])
 
 
 def test_a_pod_ends_after_its_requests(objects: Objects) -> None:

@@ -24,6 +24,8 @@ ODD = {
     "ingress_http3": True,
     "ingress_tls_names": ["a.example", "b.example"],
     "runtimes_timeout_seconds": 40,
+    "runtimes_runtime_class": "kata",
+    "runtimes_host_users": False,
     "controller_max_script_bytes": 2097152,
     "controller_redis_confirm_replicas": 1,
     "foundation_writable_root_exceptions": [{"namespace": "ingress", "app": "other", "reason": "a test"}],
@@ -48,7 +50,12 @@ def test_values_that_are_not_the_defaults_are_used(typed: Run):
     assert typed.release("controller")["values"]["env"]["RUNTIME_TIMEOUT_SECONDS"] == 40
     assert typed.release("controller")["values"]["terminationGracePeriodSeconds"] == 5 + 40 + 10
     assert typed.release("python-runtime")["values"]["terminationGracePeriodSeconds"] == 55
+    python = typed.release("python-runtime")["values"]
+    assert (python["runtimeClassName"], python["hostUsers"]) == ("kata", False)
     sizes = typed.release("python-runtime")["values"]["env"]
+    # Of a limit of 1600Mi, the local inventory's.
+    assert sizes["MAX_CONCURRENCY"] == 4
+    assert python["writable"]["tmp"]["sizeLimit"] == "256Mi"
     assert sizes["MAX_SCRIPT_SIZE"] == 2 << 20
     assert sizes["MAX_BODY_BYTES"] > 2 * (4 * (2 << 20)) + 262144
     secrets = {secret["name"] for args in typed.asked("secret") for secret in args["secrets"]}
@@ -163,6 +170,34 @@ def test_the_namespaces_hold_everywhere(playbook: str, ansible: Ansible):
         assert f'"{namespace}"' in text
 
 
+def test_verify_asks_the_runtimes_that_there_are(ansible: Ansible):
+    languages = [{"name": "python"}, {"name": "nodejs", "host_users": True}]
+    given = {"runtimes_languages": languages, "runtimes_host_users": False, "runtimes_require_landlock": False}
+    run = ansible("verify", *TABLE, "-e", json.dumps(given))
+    assert run.rc == 0, run.output
+    (asked,) = run.asked("verify")
+    assert asked["runtimes"] == {
+        "namespace": "openfaas-fn",
+        "apps": ["python-runtime", "nodejs-runtime"],
+        "accepted": ["landlock"],
+        "user_namespaces": ["python-runtime"],
+    }
+
+
+def test_the_languages_bases_reach_the_images(ansible: Ansible):
+    default = ansible("images", *TABLE)
+    assert default.rc == 0, default.output
+    (asked,) = default.asked("image")
+    debian = {suite: f"lambda-microservice/debian:{suite}-slim" for suite in ("trixie", "bookworm")}
+    languages = {"nodejs": debian["bookworm"], "python": debian["trixie"], "rust": debian["trixie"]}
+    assert asked["base_images"] == {**debian, **languages}
+    rows = {row["name"]: row for row in asked["images"]}
+    assert {name: rows[f"runtime-{name}"]["base"] for name in languages} == {name: name for name in languages}
+    given = ("-e", "images_runtime_rust_base=rust:1.67-slim", "-e", "images_runtime_nodejs_base=node:18")
+    (asked,) = ansible("images", *TABLE, *given).asked("image")
+    assert asked["base_images"] == {**debian, **languages, "nodejs": "node:18", "rust": "rust:1.67-slim"}
+
+
 def test_some_drills_alone(ansible: Ansible):
     run = ansible("drill", *TABLE, "--tags", "controller")
     assert run.rc == 0, run.output
@@ -193,6 +228,21 @@ def test_a_role_alone_with_variables_of_its_own_twice(ansible: Ansible, tmp_path
     made = [args["releases"][0]["values"] for args in run.asked("chart")]
     assert [values["autoscaling"]["maxReplicas"] for values in made] == [4, 5]
     assert [values["terminationGracePeriodSeconds"] for values in made] == [55, 65]
+
+
+def test_a_language_has_its_own_where_it_says_so(ansible: Ansible, tmp_path: Path):
+    book = tmp_path / "book.yml"
+    languages = [{"name": "nodejs", "runtime_class": "gvisor", "host_users": True}, {"name": "python"}]
+    given = {"runtimes_languages": languages, "runtimes_runtime_class": "kata", "runtimes_host_users": False}
+    role = {"role": "lambda_microservice.platform.runtimes", "vars": given}
+    book.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "roles": [role]}]), encoding="utf-8")
+    run = ansible(book, *TABLE)
+    assert run.rc == 0, run.output
+    made = {name: run.release(f"{name}-runtime")["values"] for name in ("nodejs", "python")}
+    assert {name: (values["runtimeClassName"], values["hostUsers"]) for name, values in made.items()} == {
+        "nodejs": ("gvisor", True),
+        "python": ("kata", False),
+    }
 
 
 def test_a_role_alone_is_checked(ansible: Ansible, tmp_path: Path):

@@ -10,14 +10,15 @@ from collections.abc import Iterator
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.quantities import quantity
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.runtime_memory import MIB, memory
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.contradictions.finding import (
     Values,
     as_quantity,
     contradiction,
 )
 
-_QUANTITY = re.compile(r"(?!__).*_(cpu|memory|storage|scratch)(_limit)?|runtimes_script_(output|files)")
-_OF_A_LANGUAGE = ("cpu", "cpu_limit", "memory", "memory_limit", "scratch")
+_QUANTITY = re.compile(r"(?!__).*_(cpu|memory|storage)(_limit)?|runtimes_script_(output|files)")
+_OF_A_LANGUAGE = ("cpu", "cpu_limit", "memory", "memory_limit")
 
 
 def _are_quantities(values: Values) -> Iterator[PlatformError]:
@@ -71,15 +72,32 @@ def _fits(request: str, requested: str, limit: str, limited: str) -> Iterator[Pl
         )
 
 
-def _a_script_fits_into_its_pod(values: Values) -> Iterator[PlatformError]:
-    script, pod = values["runtimes_script_memory"], values["runtimes_memory_limit"]
-    if as_quantity(script) > as_quantity(pod):
-        yield contradiction(
-            "a script may take more memory than its pod has",
-            f"runtimes_script_memory {script}, runtimes_memory_limit {pod}",
-            "runtimes_script_memory of at most runtimes_memory_limit",
-            "lower runtimes_script_memory or raise runtimes_memory_limit",
-        )
+def _what_runs_at_once_fits_into_its_pod(values: Values) -> Iterator[PlatformError]:
+    for language in values["runtimes_languages"]:
+        name = language["name"]
+        limit = language.get("memory_limit", language.get("memory", values["runtimes_memory_limit"]))
+        environment = {
+            "MEMORY_LIMIT_BYTES": values["runtimes_script_memory"],
+            "SCRATCH_LIMIT_BYTES": values["runtimes_script_files"],
+            "MAX_CONCURRENCY": values["runtimes_concurrency"],
+            **values["runtimes_env"],
+            **language.get("env", {}),
+        }
+        try:
+            needed = memory(name, limit, language.get("cpu_limit", values["runtimes_cpu_limit"]), environment)
+        except PlatformError as error:
+            yield contradiction(
+                error.what, error.found, error.expected, "correct it in runtimes_env or runtimes_languages"
+            )
+            continue
+        if needed.sum > as_quantity(limit):
+            yield contradiction(
+                f"what scripts of {name} may take at once does not fit into their pod, which the kernel would end",
+                f"{needed.spoken()}, and a memory limit of {limit}",
+                f"a memory limit of at least {needed.sum // MIB}Mi",
+                "raise runtimes_memory_limit, or lower runtimes_script_memory, runtimes_script_files or "
+                "runtimes_concurrency (or the language's own in runtimes_languages)",
+            )
 
 
-CHECKS = (_are_quantities, _requests_fit_into_limits, _a_script_fits_into_its_pod)
+CHECKS = (_are_quantities, _requests_fit_into_limits, _what_runs_at_once_fits_into_its_pod)

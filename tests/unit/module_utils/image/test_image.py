@@ -35,13 +35,16 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     (folder / "Dockerfile").write_text("FROM scratch\n")
     (folder / "README.md").write_text("what it is\n")
     monkeypatch.setattr(image, "_output", lambda programs, argv, folder=None: b"fixed")
+    monkeypatch.setattr(image, "_docker_has", lambda programs, reference: True)
     registry: dict[str, str] = {}
     monkeypatch.setattr(image, "registry_digest", lambda programs, repository, tag: registry.get(tag))
     return {
         "registry": registry,
         "folder": folder,
         "params": {
-            "images": [{"name": "edge", "context": "images/edge", "base": "trixie", "artifacts": []}],
+            "images": [
+                {"name": "edge", "context": "images/edge", "base": "trixie", "further_bases": {}, "artifacts": []}
+            ],
             "root": str(tmp_path),
             "repository": "localhost:5001/lambda/",
             "base_images": {"trixie": "debian:trixie-slim"},
@@ -92,6 +95,54 @@ def test_a_missing_dockerfile_and_an_unknown_base_are_named(table: dict[str, Any
     (table["folder"] / "Dockerfile").unlink()
     with pytest.raises(PlatformError, match="edge has no Dockerfile"):
         _run(table)
+
+
+def test_every_base_changes_the_tag_and_is_a_build_argument(
+    table: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identities = {"debian:trixie-slim": b"sha256:1", "rust:1.67-slim": b"sha256:2"}
+    monkeypatch.setattr(image, "_output", lambda programs, argv, folder=None: identities[argv[-1]])
+    table["params"]["base_images"]["rust"] = "rust:1.67-slim"
+
+    def tag() -> str:
+        return _run(table, check_mode=True)["images"]["edge"]["tag"]
+
+    entry = table["params"]["images"][0]
+    tags = [tag()]
+    entry["base"] = "rust"
+    tags.append(tag())
+    entry["further_bases"] = {"CRATES": "trixie"}
+    tags.append(tag())
+    identities["debian:trixie-slim"] = b"sha256:3"
+    tags.append(tag())
+    identities["rust:1.67-slim"] = b"sha256:4"
+    tags.append(tag())
+    assert len(set(tags)) == len(tags)
+
+    asked: list[list[str]] = []
+    monkeypatch.setattr(image, "_docker", lambda arguments, _image: asked.append(arguments))
+    image._build(image._Image(entry, table["params"], Programs(), pull=True), Path(table["params"]["cache_dir"]))
+    (build,) = asked
+    given = [build[place + 1] for place, word in enumerate(build) if word == "--build-arg"]
+    assert given == ["BASE=rust:1.67-slim", "CRATES=debian:trixie-slim"]
+
+
+def test_a_base_that_docker_lacks_is_pulled_but_not_in_check_mode(
+    table: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def run(_programs: Programs, argv: list[str], *_rest: Any, **_options: Any) -> Any:
+        asked.append(argv)
+        return subprocess.CompletedProcess(argv, 1, "", "Error response from daemon: no route to registry")
+
+    monkeypatch.setattr(image, "_docker_has", lambda programs, reference: False)
+    monkeypatch.setattr(Programs, "run", run)
+    assert _run(table, check_mode=True)["built"] == ["edge"]
+    assert asked == []
+    with pytest.raises(PlatformError, match="debian:trixie-slim.*no route to registry.*images_runtime_rust_base"):
+        _run(table)
+    assert asked == [["docker", "pull", "--quiet", "debian:trixie-slim"]]
 
 
 def test_a_name_that_is_used_twice_is_refused(table: dict[str, Any]) -> None:

@@ -6,13 +6,20 @@ import json
 
 import pytest
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.client import Cluster
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.exec import Ran
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify import redis
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.checks import Doubtful, Passed
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.redis import (
     answers_of,
+    evicted_of,
     owners_of,
     problem_of,
     server_of,
     witness_of,
 )
+
+from ..stand_in import stands_in_for
 
 OPTIONS = {"server_count": 3, "sentinel_count": 3, "quorum": 2}
 OWNERS = {f"10.0.0.{n}": f"redis-{n}" for n in range(3)} | {f"10.0.1.{n}": f"redis-sentinel-{n}" for n in range(3)}
@@ -138,3 +145,40 @@ def test_an_address_belongs_to_the_pod_or_to_a_service_of_that_pod_alone():
         {"spec": {"clusterIP": "10.2.0.8"}},
     ]
     assert owners_of(services, pods) == {"10.1.0.0": "redis-0", "10.1.0.1": "redis-1", "10.2.0.0": "redis-0"}
+
+
+@stands_in_for(Cluster)
+class Servers:
+    """Two ready servers of Redis."""
+
+    def list(self, api_version, kind, namespace=None, label_selector=None, field_selector=None):
+        ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+        return [{"metadata": {"name": f"redis-{number}"}, "status": ready} for number in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("second", "kind", "said"),
+    [
+        ("# Stats\r\nevicted_keys:0\r\n", Passed, "none on 2 servers"),
+        ("# Stats\r\nexpired_keys:9\r\nevicted_keys:12\r\n", Doubtful, "12 keys evicted (redis-1 12)"),
+        ("NOAUTH Authentication required.\n", Doubtful, "redis-1 does not say"),
+        (PlatformError("no right to run a command in a pod"), Doubtful, "redis-1 does not say"),
+    ],
+)
+def test_evicted_sessions_are_a_warning(monkeypatch, second, kind, said):
+    def run_in_pod(_cluster, namespace, pod, command):
+        assert (namespace, command[-1]) == ("data", "6379")
+        if pod == "redis-0":
+            return Ran(0, "# Stats\r\nevicted_keys:0\r\n", "")
+        if isinstance(second, PlatformError):
+            raise second
+        return Ran(0, second, "")
+
+    monkeypatch.setattr(redis, "run_in_pod", run_in_pod)
+    found = redis.redis_evictions(Servers(), {"namespace": "data", "servers": "redis", "port": 6379})
+    assert isinstance(found, kind)
+    assert said in found.detail
+
+
+def test_another_counter_is_not_taken_for_it():
+    assert evicted_of("evicted_keys_total:3\nx_evicted_keys:3\n") is None

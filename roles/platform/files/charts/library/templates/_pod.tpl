@@ -84,6 +84,16 @@ imagePullSecrets:
 {{- with $values.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
+{{- with $values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- if not $values.hostUsers }}
+{{- /* An API server that does not know the field drops it, and nobody would notice. */}}
+{{- if semverCompare "<1.30.0-0" .root.Capabilities.KubeVersion.Version }}
+{{- fail (printf "%s cannot have a user namespace of its own. Found: hostUsers false on Kubernetes %s. Expected: 1.30 or later, which knows it by default from 1.33 on. To do: leave hostUsers true, or upgrade the cluster." .name .root.Capabilities.KubeVersion.Version) }}
+{{- end }}
+hostUsers: false
+{{- end }}
 terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
 securityContext:
   {{- include "library.podSecurityContext" . | nindent 2 }}
