@@ -1,3 +1,4 @@
 //! What the controller and the runtimes share: both read the same JSON, so that neither takes what the other refuses.
 
+pub mod digest;
 pub mod json;
