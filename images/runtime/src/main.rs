@@ -48,8 +48,10 @@ fn serve() -> ExitCode {
         .init();
     let config = match config::Config::from_environment() {
         Ok(config) => config,
-        Err(error) => {
-            tracing::error!(%error, "wrong setting");
+        Err(errors) => {
+            for error in errors {
+                tracing::error!(%error, "wrong setting");
+            }
             return ExitCode::from(2);
         }
     };
