@@ -12,6 +12,5 @@ pub mod runtime_client;
 pub mod secret;
 pub mod server;
 pub mod session;
-pub mod shutdown;
 pub mod telemetry;
 pub mod trace_context;

@@ -2,11 +2,11 @@ use std::process::ExitCode;
 use std::{env, io, process};
 
 use lambda_common::configuration::{ConfigError, variable};
+use lambda_common::shutdown::{Lifecycle, Phase, Signals};
 use lambda_controller::config::{self, Config, SchemaConfig};
 use lambda_controller::database::maintenance;
 use lambda_controller::database::schema::{self, SchemaError};
 use lambda_controller::server::Server;
-use lambda_controller::shutdown::{Lifecycle, Phase, Signals};
 use lambda_controller::telemetry;
 use sqlx::PgConnection;
 use tokio::time::sleep;

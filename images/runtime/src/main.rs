@@ -5,7 +5,6 @@
 mod compile_cache;
 mod compiler;
 mod config;
-mod connections;
 mod error;
 mod execution;
 mod fork_server;
