@@ -6,3 +6,4 @@ pub mod digest;
 pub mod error;
 pub mod json;
 pub mod shutdown;
+pub mod trace_context;

@@ -13,4 +13,3 @@ pub mod secret;
 pub mod server;
 pub mod session;
 pub mod telemetry;
-pub mod trace_context;

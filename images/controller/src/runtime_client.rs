@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
+use lambda_common::trace_context::TraceContext;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
@@ -21,7 +22,6 @@ use crate::config::{Config, RuntimeUrl};
 use crate::error::{ApiError, ErrorCode};
 use crate::language::{Language, PerLanguage};
 use crate::metrics::{LanguageLabels, Metrics};
-use crate::trace_context::TraceContext;
 use pool::{Connection, Pool};
 
 /// Before the second attempt; doubles with each further one. A refused connection mostly means a pod that is being

@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod frame;
+pub mod log;
 pub mod sandbox;
 pub mod scratch;
 pub mod server;

@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use lambda_runtime::{config, sandbox, server};
+use lambda_runtime::{config, log, sandbox, server};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -20,11 +20,7 @@ fn main() -> ExitCode {
 }
 
 fn serve() -> ExitCode {
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_target(false)
-        .init();
+    log::to_stdout();
     let config = match config::Config::from_environment() {
         Ok(config) => config,
         Err(errors) => {

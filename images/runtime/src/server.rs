@@ -12,13 +12,16 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use lambda_common::digest::digest;
 use lambda_common::shutdown::{Lifecycle, Phase, Signals};
+use lambda_common::trace_context::TraceContext;
 use lambda_common::{connections, json};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument;
 
 use crate::config::Config;
 use crate::error::ApiError;
@@ -186,12 +189,30 @@ async fn execute(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
+    let trace = TraceContext::continued(&headers);
+    // What is logged of a request has these. The id of a session without a user is all that it takes to execute it.
+    let span = tracing::info_span!(
+        "execution",
+        trace_id = trace.trace_id(),
+        span_id = trace.span_id(),
+        session = tracing::field::Empty,
+    );
+    execute_traced(&service.runtime, headers, body)
+        .instrument(span)
+        .await
+}
+
+async fn execute_traced(
+    runtime: &Runtime,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
     let begun = Instant::now();
-    let runtime = &service.runtime;
     let allowed = time_limit(&headers, &runtime.config)?;
     let body = read_body(&headers, body, runtime.config.max_body_bytes).await?;
     let request = parse(&body, runtime.config.max_script_bytes)?;
     drop(body);
+    tracing::Span::current().record("session", digest(&request.request_id));
 
     let empty = "{}";
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
@@ -205,7 +226,6 @@ async fn execute(
     let executed = runtime.execute(&job, allowed).await;
     let error = executed.as_ref().err().map(|error| error.code().1);
     tracing::info!(
-        request_id = request.request_id,
         duration_ms = begun.elapsed().as_millis() as u64,
         outcome = error.unwrap_or("OK"),
         "executed"
