@@ -89,6 +89,9 @@ impl<'de> Visitor<'de> for Interoperable {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Map, Value};
+
     use super::{DEEPEST, check};
 
     fn nested(levels: usize) -> String {
@@ -141,5 +144,80 @@ mod tests {
         assert!(error.contains("deeper than 2 levels"), "{error}");
         check(br#"{"a":{"b":1}}"#, 2).unwrap();
         assert!(check(br#"{"a":{"b":[]}}"#, 2).is_err());
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(8, 40, 5, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                proptest::collection::vec((any::<String>(), inner), 0..5)
+                    .prop_map(|members| Value::from(members.into_iter().collect::<Map<_, _>>())),
+            ]
+        })
+    }
+
+    fn levels(value: &Value) -> usize {
+        match value {
+            Value::Array(items) => 1 + items.iter().map(levels).max().unwrap_or(0),
+            Value::Object(members) => 1 + members.values().map(levels).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    /// What serde_json makes a tree of is accepted, unless it is too deep; nothing else is.
+    fn agrees(text: &[u8], deepest: usize) {
+        let tree: Result<Value, _> = serde_json::from_slice(text);
+        let expected = tree.is_ok_and(|tree| levels(&tree) <= deepest);
+        let found = check(text, deepest);
+        assert_eq!(found.is_ok(), expected, "{found:?}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        #[test]
+        fn a_value_is_accepted_within_its_levels(value in value()) {
+            let levels = levels(&value);
+            for text in [serde_json::to_string(&value).unwrap(), serde_json::to_string_pretty(&value).unwrap()] {
+                prop_assert!(check(text.as_bytes(), levels).is_ok());
+                prop_assert!(levels == 0 || check(text.as_bytes(), levels - 1).is_err());
+            }
+        }
+
+        #[test]
+        fn a_changed_value_is_taken_as_serde_json_takes_it(
+            value in value(),
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), prop::sample::select(b"[]{},:\"\\0e-+.dDu \xff\x00".to_vec())), 1..4),
+            deepest in 0usize..10,
+        ) {
+            let mut text = serde_json::to_vec(&value).unwrap();
+            for (at, byte) in changes {
+                let at = at.index(text.len());
+                text[at] = byte;
+            }
+            agrees(&text, deepest);
+        }
+
+        #[test]
+        fn pieces_of_json_are_taken_as_serde_json_takes_them(
+            pieces in proptest::collection::vec(prop::sample::select(vec![
+                "[", "]", "{", "}", ",", ":", "\"a\"", "\"", "1", "-", "0.5e", "9", "e999", "true", "nul", "\\ud83d", "\\u0041", " ", "\n", "[[[[", "]]]]",
+            ]), 0..12),
+            deepest in 0usize..10,
+        ) {
+            agrees(pieces.concat().as_bytes(), deepest);
+        }
+
+        #[test]
+        fn any_bytes_are_taken_as_serde_json_takes_them(text in proptest::collection::vec(any::<u8>(), 0..100)) {
+            agrees(&text, DEEPEST);
+        }
     }
 }

@@ -1,3 +1,9 @@
-//! What the controller and the runtimes share: both read the same JSON, so that neither takes what the other refuses.
+//! What the controller and the runtimes share. Both read the same JSON, so that neither takes what the other refuses.
 
+pub mod configuration;
+pub mod connections;
+pub mod digest;
+pub mod error;
 pub mod json;
+pub mod shutdown;
+pub mod trace_context;

@@ -1,12 +1,13 @@
 //! The environment, read once at the start. README.md has the table of variables.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use axum::http::Uri;
+use lambda_common::configuration::{ConfigError, Environment, quoted};
 use redis::IntoConnectionInfo;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tracing::level_filters::LevelFilter;
@@ -169,65 +170,50 @@ impl FromStr for RuntimeUrl {
     }
 }
 
-/// One wrong variable. Its message never holds the value of a secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    pub variable: String,
-    pub found: String,
-    pub expected: String,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ConfigError {
-            variable,
-            found,
-            expected,
-        } = self;
-        write!(formatter, "{variable}: found {found}, expected {expected}")
-    }
-}
-
 /// Reads the configuration with `lookup`, which gives a variable's value. Every wrong variable is in the error, so
 /// that one start shows them all.
 pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<ConfigError>> {
-    read_with(lookup, Environment::config)
+    read_with(lookup, |variables| variables.config())
 }
 
 /// As `read`, for the commands that look after the schema.
 pub fn read_schema(
     lookup: impl Fn(&str) -> Option<String>,
 ) -> Result<SchemaConfig, Vec<ConfigError>> {
-    read_with(lookup, Environment::schema)
+    read_with(lookup, |variables| variables.schema())
 }
 
-fn read_with<T, F: Fn(&str) -> Option<String>>(
-    lookup: F,
-    read: impl FnOnce(&mut Environment<F>) -> Option<T>,
+fn read_with<T>(
+    lookup: impl Fn(&str) -> Option<String>,
+    read: impl FnOnce(&mut Variables<'_>) -> Option<T>,
 ) -> Result<T, Vec<ConfigError>> {
-    let mut environment = Environment {
-        lookup,
-        errors: Vec::new(),
-    };
-    let config = read(&mut environment);
-    match (environment.errors.is_empty(), config) {
-        (true, Some(config)) => Ok(config),
-        (_, _) => Err(environment.errors),
-    }
+    let mut variables = Variables(Environment::new(&lookup));
+    let config = read(&mut variables);
+    variables.0.finish(config)
 }
 
-const SECONDS: &str = "a whole number of seconds";
-const BYTES: &str = "a whole number of bytes";
 const LOG_LEVELS: &str = "error, warn, info, debug or trace";
 const DATABASE_URL: &str = "postgresql://HOST[:PORT]/DATABASE";
 const HIDDEN: &str = "a value that is not shown, as it may hold a secret";
 
-struct Environment<F> {
-    lookup: F,
-    errors: Vec<ConfigError>,
+/// The environment, and how the controller's own kinds of variables are read from it.
+struct Variables<'a>(Environment<'a>);
+
+impl<'a> Deref for Variables<'a> {
+    type Target = Environment<'a>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
-impl<F: Fn(&str) -> Option<String>> Environment<F> {
+impl DerefMut for Variables<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl Variables<'_> {
     fn config(&mut self) -> Option<Config> {
         let host = self.parsed(
             "HOST",
@@ -247,8 +233,8 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         let nodejs = self.runtime_url("NODEJS_RUNTIME_URL");
         let python = self.runtime_url("PYTHON_RUNTIME_URL");
         let rust = self.runtime_url("RUST_RUNTIME_URL");
-        let max_script_size = self.number("MAX_SCRIPT_SIZE", 1 << 20, 1..=64 << 20, BYTES);
-        let max_body_size = self.number("MAX_BODY_SIZE", 4 * max_script_size, 1..=512 << 20, BYTES);
+        let max_script_size = self.bytes("MAX_SCRIPT_SIZE", 1 << 20, 1..=64 << 20);
+        let max_body_size = self.bytes("MAX_BODY_SIZE", 4 * max_script_size, 1..=512 << 20);
         if max_body_size < max_script_size {
             self.wrong(
                 "MAX_BODY_SIZE",
@@ -256,8 +242,8 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
                 &format!("at least MAX_SCRIPT_SIZE ({max_script_size}), as the script is a part of the body"),
             );
         }
-        let max_context_size = self.number("MAX_CONTEXT_SIZE", 256 << 10, 2..=512 << 20, BYTES);
-        let kept_bytes = self.number("MAX_KEPT_BYTES_PER_CALLER", 64 << 20, 1..=1 << 40, BYTES);
+        let max_context_size = self.bytes("MAX_CONTEXT_SIZE", 256 << 10, 2..=512 << 20);
+        let kept_bytes = self.bytes("MAX_KEPT_BYTES_PER_CALLER", 64 << 20, 1..=1 << 40);
         let kept = KeptLimits {
             keys: self.number(
                 "MAX_KEPT_PER_CALLER",
@@ -266,12 +252,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
                 "a number of sessions, scripts and answers",
             ),
             bytes: kept_bytes,
-            anonymous_bytes: self.number(
-                "MAX_KEPT_BYTES_ANONYMOUS",
-                4 * kept_bytes,
-                1..=8 << 40,
-                BYTES,
-            ),
+            anonymous_bytes: self.bytes("MAX_KEPT_BYTES_ANONYMOUS", 4 * kept_bytes, 1..=8 << 40),
         };
         Some(Config {
             kept,
@@ -288,7 +269,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
             max_script_size: max_script_size as usize,
             max_context_size: max_context_size as usize,
             max_body_size: max_body_size as usize,
-            max_result_size: self.number("MAX_RESULT_SIZE", 8 << 20, 1..=512 << 20, BYTES) as usize,
+            max_result_size: self.bytes("MAX_RESULT_SIZE", 8 << 20, 1..=512 << 20) as usize,
             max_concurrent_requests: self.number(
                 "MAX_CONCURRENT_REQUESTS",
                 512,
@@ -324,8 +305,8 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         let log_retention_days = self.number("LOG_RETENTION_DAYS", 90, 1..=36_500, days) as u32;
         let log_level = self.log_level();
         let database = self.database();
-        if database.is_none() && self.errors.is_empty() {
-            self.wrong("DATABASE_URL", "nothing".to_owned(), DATABASE_URL);
+        if database.is_none() && !self.has_errors() {
+            self.wrong("DATABASE_URL", "nothing", DATABASE_URL);
         }
         Some(SchemaConfig {
             database: database?,
@@ -354,7 +335,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
             if username.is_some() || password.is_some() || ca_file.is_some() {
                 self.wrong(
                     "DATABASE_URL",
-                    "nothing".to_owned(),
+                    "nothing",
                     &format!("{DATABASE_URL}, as other variables of the database are set"),
                 );
             }
@@ -409,7 +390,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
             (None, None) => {
                 self.wrong(
                     "REDIS_URL",
-                    "nothing".to_owned(),
+                    "nothing",
                     "redis://HOST[:PORT][/DATABASE], or REDIS_SENTINELS instead",
                 );
                 None
@@ -431,7 +412,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         if username.is_some() && password.is_none() {
             self.wrong(
                 "REDIS_PASSWORD",
-                "nothing".to_owned(),
+                "nothing",
                 "a password, as REDIS_USERNAME is set",
             );
         }
@@ -481,23 +462,18 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
 
     fn runtime_url(&mut self, variable: &str) -> Option<RuntimeUrl> {
         let expected = "http://HOST[:PORT] (TLS between pods is the mesh's task)";
-        match self.value(variable) {
-            None => {
-                self.wrong(variable, "nothing".to_owned(), expected);
+        let text = self.required(variable, expected)?;
+        match text.parse() {
+            Ok(url) => Some(url),
+            Err(()) => {
+                let found = if text.contains('@') {
+                    HIDDEN.to_owned()
+                } else {
+                    quoted(&text)
+                };
+                self.wrong(variable, found, expected);
                 None
             }
-            Some(text) => match text.parse() {
-                Ok(url) => Some(url),
-                Err(()) => {
-                    let found = if text.contains('@') {
-                        HIDDEN.to_owned()
-                    } else {
-                        quoted(&text)
-                    };
-                    self.wrong(variable, found, expected);
-                    None
-                }
-            },
         }
     }
 
@@ -526,62 +502,6 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         }
         Some(secret)
     }
-
-    /// An empty variable counts as one that is not set: that is what an unset template value turns into.
-    fn value(&self, variable: &str) -> Option<String> {
-        (self.lookup)(variable).filter(|value| !value.is_empty())
-    }
-
-    fn parsed<T: FromStr>(&mut self, variable: &str, default: T, expected: &str) -> T {
-        match self.value(variable) {
-            None => default,
-            Some(text) => text.parse().unwrap_or_else(|_| {
-                self.wrong(variable, quoted(&text), expected);
-                default
-            }),
-        }
-    }
-
-    fn number(
-        &mut self,
-        variable: &str,
-        default: u64,
-        range: std::ops::RangeInclusive<u64>,
-        what: &str,
-    ) -> u64 {
-        let expected = format!("{what} from {} to {}", range.start(), range.end());
-        match self.value(variable) {
-            None => default,
-            Some(text) => match text.parse() {
-                Ok(number) if range.contains(&number) => number,
-                _ => {
-                    self.wrong(variable, quoted(&text), &expected);
-                    default
-                }
-            },
-        }
-    }
-
-    fn seconds(
-        &mut self,
-        variable: &str,
-        default: u64,
-        range: std::ops::RangeInclusive<u64>,
-    ) -> Duration {
-        Duration::from_secs(self.number(variable, default, range, SECONDS))
-    }
-
-    fn wrong(&mut self, variable: &str, found: String, expected: &str) {
-        self.errors.push(ConfigError {
-            variable: variable.to_owned(),
-            found,
-            expected: expected.to_owned(),
-        });
-    }
-}
-
-fn quoted(text: &str) -> String {
-    format!("{text:?}")
 }
 
 /// `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT`.

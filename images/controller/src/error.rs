@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use lambda_common::error;
 
 /// What a caller can tell apart. RATE_LIMITED is given by the edge too, where a caller sends too much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -160,42 +160,14 @@ pub struct ErrorReport {
     pub cause: Option<String>,
 }
 
-#[derive(Serialize)]
-struct ErrorBody<'a> {
-    error: ErrorDetail<'a>,
-}
-
-#[derive(Serialize)]
-struct ErrorDetail<'a> {
-    code: &'static str,
-    message: &'a str,
-}
-
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = ErrorBody {
-            error: ErrorDetail {
-                code: self.code.name(),
-                message: &self.message,
-            },
-        };
-        let body = serde_json::to_vec(&body).expect("two strings are always JSON");
-        let mut response = (
+        let mut response = error::answer(
             self.status,
-            [(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/json"),
-            )],
-            body,
-        )
-            .into_response();
-        if let Some(wait) = self.retry_after {
-            // Whole seconds, at least one: zero would be read as "at once" by every caller together.
-            let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
+            self.code.name(),
+            &self.message,
+            self.retry_after,
+        );
         response.extensions_mut().insert(ErrorReport {
             code: self.code,
             cause: self.cause,

@@ -13,7 +13,5 @@ pub mod runtime_client;
 pub mod secret;
 pub mod server;
 pub mod session;
-pub mod shutdown;
 pub mod store;
 pub mod telemetry;
-pub mod trace_context;

@@ -1,11 +1,12 @@
 use std::process::ExitCode;
 use std::{env, io, process};
 
-use lambda_controller::config::{self, Config, ConfigError, SchemaConfig};
+use lambda_common::configuration::{ConfigError, variable};
+use lambda_common::shutdown::{Lifecycle, Phase, Signals};
+use lambda_controller::config::{self, Config, SchemaConfig};
 use lambda_controller::database::maintenance;
 use lambda_controller::database::schema::{self, SchemaError};
 use lambda_controller::server::Server;
-use lambda_controller::shutdown::{Lifecycle, Phase, Signals};
 use lambda_controller::telemetry;
 use sqlx::PgConnection;
 use tokio::time::sleep;
@@ -28,10 +29,6 @@ fn main() -> ExitCode {
             ExitCode::from(EX_USAGE)
         }
     }
-}
-
-fn variable(name: &str) -> Option<String> {
-    env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 fn misconfigured(errors: Vec<ConfigError>) -> ExitCode {

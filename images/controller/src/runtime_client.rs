@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
+use lambda_common::trace_context::TraceContext;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
@@ -23,7 +24,6 @@ use crate::config::{Config, RuntimeUrl};
 use crate::error::{ApiError, ErrorCode};
 use crate::language::{Language, PerLanguage};
 use crate::metrics::{LanguageLabels, Metrics};
-use crate::trace_context::TraceContext;
 use pods::{Connection, Place, Pods};
 
 /// How often a runtime's pods are looked for: a name server of Kubernetes keeps what it knows for about as long.

@@ -1,33 +1,25 @@
 //! Listening, serving and ending.
 
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
+use lambda_common::connections;
+use lambda_common::shutdown::{Lifecycle, Phase};
 use tokio::net::TcpListener;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tower::ServiceExt;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::api::{self, Api};
 use crate::config::Config;
 use crate::database::Database;
 use crate::database::records::Records;
 use crate::metrics::Metrics;
-use crate::shutdown::{Lifecycle, Phase};
-
-/// An idle connection is kept longer than Envoy keeps it by default (1 h), so that it is the caller who closes: one
-/// that is closed here may just be getting a request.
-const LONGEST_IDLE: Duration = Duration::from_secs(65 * 60);
 
 /// For the last rows of the logs, once all requests are done. The pod has 5 s for it.
 const LAST_WRITE: Duration = Duration::from_secs(4);
@@ -80,10 +72,11 @@ impl Server {
         let metrics = self.shared_metrics;
         let grace = self.config.shutdown_grace();
         let draining = metrics.draining.clone();
-        let metrics_server = tokio::spawn(serve(
+        let metrics_server = tokio::spawn(connections::serve(
             self.metrics,
+            connections::http1(),
             metrics_router(metrics.clone()),
-            Lifecycle::new(),
+            pending(),
             grace,
         ));
         let (records, writer) = match &self.database {
@@ -110,7 +103,13 @@ impl Server {
             lifecycle.reached(Phase::Closing).await;
             Instant::now()
         };
-        let serving = serve(self.api, api::router(api), lifecycle.clone(), grace);
+        let serving = connections::serve(
+            self.api,
+            connections::http1(),
+            api::router(api),
+            lifecycle.reached(Phase::Closing),
+            grace,
+        );
         let (complete, closing_since) = tokio::join!(serving, closing);
         unfinished.close();
         let finished = timeout_at(closing_since + grace, unfinished.wait()).await;
@@ -136,49 +135,4 @@ fn metrics_router(metrics: Arc<Metrics>) -> Router {
             std::future::ready(answer)
         }),
     )
-}
-
-async fn serve(
-    listener: TcpListener,
-    router: Router,
-    lifecycle: Lifecycle,
-    grace: Duration,
-) -> bool {
-    let connections = GracefulShutdown::new();
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(LONGEST_IDLE);
-    let closing = lifecycle.reached(Phase::Closing);
-    let mut closing = std::pin::pin!(closing);
-    loop {
-        let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    // Out of file descriptors, mostly: some will be given back.
-                    tracing::error!(%error, "cannot accept a connection");
-                    sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            },
-            () = &mut closing => break,
-        };
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "connection closed at once");
-            continue;
-        }
-        let service = TowerToHyperService::new(
-            router
-                .clone()
-                .map_request(|request: hyper::Request<_>| request.map(Body::new)),
-        );
-        let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection ended");
-            }
-        });
-    }
-    drop(listener);
-    timeout(grace, connections.shutdown()).await.is_ok()
 }

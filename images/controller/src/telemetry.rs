@@ -10,6 +10,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 pub fn log_to_stdout(level: LevelFilter) {
     let ours = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
+        .with_target("lambda_common", level)
         .with_target("lambda_controller", level);
     let json = tracing_subscriber::fmt::layer()
         .json()

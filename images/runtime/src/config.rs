@@ -1,20 +1,14 @@
 //! Settings, all from environment variables. README.md lists them.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
+
+use lambda_common::configuration::{self, ConfigError, Environment};
 
 use crate::limits::Limits;
 
 const MIB: u64 = 1024 * 1024;
-
-/// A variable that has a value which is not allowed.
-#[derive(Debug, thiserror::Error)]
-#[error("{name} is {found:?}. Expected: {expected}.")]
-pub struct ConfigError {
-    name: &'static str,
-    found: String,
-    expected: String,
-}
 
 /// The language whose scripts this runtime takes: one a process, chosen by its image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,27 +84,30 @@ pub struct Config {
 }
 
 impl Config {
-    pub fn from_environment() -> Result<Self, ConfigError> {
-        Self::read(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    pub fn from_environment() -> Result<Self, Vec<ConfigError>> {
+        Self::read(&configuration::variable)
     }
 
-    fn read(variable: &dyn Fn(&'static str) -> Option<String>) -> Result<Self, ConfigError> {
-        let number = |name, default: u64, least: u64, most: u64| {
-            number(variable, name, default, least, most)
-        };
-        let language = match variable("RUNTIME_LANGUAGE").as_deref() {
-            Some("nodejs") => LanguageName::Nodejs,
-            Some("python") => LanguageName::Python,
-            Some("rust") => LanguageName::Rust,
-            found => {
-                return Err(wrong(
-                    "RUNTIME_LANGUAGE",
-                    found.unwrap_or(""),
-                    "nodejs, python or rust",
-                ));
-            }
-        };
-        let interpreter = variable("INTERPRETER").unwrap_or_else(|| {
+    fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, Vec<ConfigError>> {
+        let mut environment = Environment::new(lookup);
+        let config = Self::from_variables(&mut environment);
+        environment.finish(config)
+    }
+
+    fn from_variables(variables: &mut Environment) -> Option<Self> {
+        let known = [
+            LanguageName::Nodejs,
+            LanguageName::Python,
+            LanguageName::Rust,
+        ];
+        let given = variables.choice(
+            "RUNTIME_LANGUAGE",
+            None,
+            &known.map(|name| (name.as_str(), name)),
+        );
+        // Where it is wrong, the start ends, and this is for the other variables' defaults alone.
+        let language = given.unwrap_or(LanguageName::Python);
+        let interpreter = variables.value("INTERPRETER").unwrap_or_else(|| {
             match language {
                 LanguageName::Nodejs => "node",
                 LanguageName::Python => "python3",
@@ -118,95 +115,125 @@ impl Config {
             }
             .into()
         });
-        let worker = variable("WORKER")
-            .ok_or_else(|| wrong("WORKER", "", "the path of the language's worker"))?;
+        let worker = variables.required("WORKER", "the path of the language's worker");
 
-        let wall_max = number("MAX_TIMEOUT_SECONDS", 30, 1, 3600)?;
+        let wall_max = variables.seconds("MAX_TIMEOUT_SECONDS", 30, 1..=3600);
+        let most_seconds = match variables.is_wrong("MAX_TIMEOUT_SECONDS") {
+            true => 3600,
+            false => wall_max.as_secs(),
+        };
         let limits = Limits {
-            wall_default: Duration::from_secs(number(
+            wall_default: variables.seconds(
                 "TIMEOUT_SECONDS",
-                wall_max.min(30),
-                1,
-                wall_max,
-            )?),
-            wall_max: Duration::from_secs(wall_max),
-            cpu_seconds: number("CPU_LIMIT_SECONDS", wall_max, 1, 3600)?,
-            memory_bytes: number("MEMORY_LIMIT_BYTES", 256 * MIB, 64 * MIB, 1 << 40)?,
-            output_bytes: number("OUTPUT_LIMIT_BYTES", 5 * MIB, 1024, 1 << 30)?,
-            scratch_bytes: number("SCRATCH_LIMIT_BYTES", 64 * MIB, MIB, 1 << 40)?,
-            scratch_entries: number("SCRATCH_LIMIT_ENTRIES", 1000, 1, 1_000_000)?,
-            open_files: number("OPEN_FILES_LIMIT", 128, 32, 65536)?,
-            threads: number("THREADS_LIMIT", 64, 16, 4096)?,
+                wall_max.as_secs().min(30),
+                1..=most_seconds,
+            ),
+            wall_max,
+            cpu_seconds: variables
+                .seconds("CPU_LIMIT_SECONDS", wall_max.as_secs(), 1..=3600)
+                .as_secs(),
+            memory_bytes: variables.bytes("MEMORY_LIMIT_BYTES", 256 * MIB, 64 * MIB..=1 << 40),
+            output_bytes: variables.bytes("OUTPUT_LIMIT_BYTES", 5 * MIB, 1024..=1 << 30),
+            scratch_bytes: variables.bytes("SCRATCH_LIMIT_BYTES", 64 * MIB, MIB..=1 << 40),
+            scratch_entries: variables.number(
+                "SCRATCH_LIMIT_ENTRIES",
+                1000,
+                1..=1_000_000,
+                "a number of files and folders",
+            ),
+            open_files: variables.number(
+                "OPEN_FILES_LIMIT",
+                128,
+                32..=65536,
+                "a number of open files",
+            ),
+            threads: variables.number("THREADS_LIMIT", 64, 16..=4096, "a number of threads"),
         };
         let compile = Compile {
-            timeout: Duration::from_secs(number("COMPILE_TIMEOUT_SECONDS", 20, 1, 600)?),
-            memory_bytes: number("COMPILE_MEMORY_LIMIT_BYTES", 640 * MIB, 256 * MIB, 1 << 40)?,
-            slots: number("COMPILE_CONCURRENCY", 1, 1, 64)? as usize,
-            cache_bytes: number("COMPILE_CACHE_BYTES", 128 * MIB, MIB, 1 << 40)?,
-            program_bytes: number("COMPILE_PROGRAM_BYTES", 16 * MIB, MIB, 1 << 32)?,
+            timeout: variables.seconds("COMPILE_TIMEOUT_SECONDS", 20, 1..=600),
+            memory_bytes: variables.bytes(
+                "COMPILE_MEMORY_LIMIT_BYTES",
+                640 * MIB,
+                256 * MIB..=1 << 40,
+            ),
+            slots: variables.number("COMPILE_CONCURRENCY", 1, 1..=64, "a number of compilers")
+                as usize,
+            cache_bytes: variables.bytes("COMPILE_CACHE_BYTES", 128 * MIB, MIB..=1 << 40),
+            program_bytes: variables.bytes("COMPILE_PROGRAM_BYTES", 16 * MIB, MIB..=1 << 32),
         };
 
-        let memory = number(
+        let memory = variables.bytes(
             "POD_MEMORY_BYTES",
             crate::limits::container_memory_bytes(),
-            64 * MIB,
-            u64::MAX,
-        )?;
+            64 * MIB..=1 << 50,
+        );
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let fitting = fitting_executions(language, memory, limits.memory_bytes, &compile)
             .min(8 * cpus as u64);
-        let max_concurrency = number("MAX_CONCURRENCY", fitting, 1, 4096)? as usize;
+        let executions = "a number of executions";
+        let max_concurrency = variables.number("MAX_CONCURRENCY", fitting, 1..=4096, executions);
         let warm = match language {
             LanguageName::Rust => 0,
-            _ => default_warm(max_concurrency as u64),
+            _ => default_warm(max_concurrency),
         };
-        Ok(Self {
-            host: variable("HOST").unwrap_or_else(|| "0.0.0.0".into()),
-            port: number("PORT", 8080, 0, 65535)? as u16,
-            metrics_port: number("METRICS_PORT", 9090, 0, 65535)? as u16,
-            language,
-            worker: worker.into(),
+        let processes = "a number of processes";
+        let port = "a TCP port (0: any)";
+        let caller_share = variables.parsed("CALLER_SHARE", Share(0.5), SHARE).0;
+        let reuse_idle = variables.seconds("REUSE_IDLE_SECONDS", 60, 1..=3600);
+        let reuse = variables.choice("REUSE", Some(true), &[("caller", true), ("none", false)]);
+        Some(Self {
+            host: variables.value("HOST").unwrap_or_else(|| "0.0.0.0".into()),
+            port: variables.number("PORT", 8080, 0..=65535, port) as u16,
+            metrics_port: variables.number("METRICS_PORT", 9090, 0..=65535, port) as u16,
             interpreter: interpreter.into(),
-            scratch_root: variable("SCRATCH_DIR")
+            scratch_root: variables
+                .value("SCRATCH_DIR")
                 .unwrap_or_else(|| "/tmp/lambda".into())
                 .into(),
             limits,
-            max_body_bytes: number("MAX_BODY_BYTES", 9 * MIB, 1024, 1 << 30)? as usize,
-            max_script_bytes: number("MAX_SCRIPT_SIZE", MIB, 1, 1 << 30)? as usize,
-            max_concurrency,
-            max_queue: number("MAX_QUEUE", (2 * max_concurrency as u64).max(64), 0, 65536)?
-                as usize,
-            caller_share: match variable("CALLER_SHARE").map(|text| (text.parse::<f64>(), text)) {
-                None => 0.5,
-                Some((Ok(share), _)) if share > 0.0 && share <= 1.0 => share,
-                Some((_, found)) => {
-                    return Err(wrong(
-                        "CALLER_SHARE",
-                        &found,
-                        "a number greater than 0, at most 1",
-                    ));
-                }
-            },
-            queue_wait: Duration::from_secs(number("QUEUE_SECONDS", 1, 0, 600)?),
-            warm_processes: number("WARM_PROCESSES", warm, 0, 1024)? as usize,
-            reuse: match variable("REUSE").as_deref() {
-                None | Some("caller") => Some(Duration::from_secs(number(
-                    "REUSE_IDLE_SECONDS",
-                    60,
-                    1,
-                    3600,
-                )?)),
-                Some("none") => None,
-                Some(found) => return Err(wrong("REUSE", found, "caller or none")),
-            },
+            max_body_bytes: variables.bytes("MAX_BODY_BYTES", 9 * MIB, 1024..=1 << 30) as usize,
+            max_script_bytes: variables.bytes("MAX_SCRIPT_SIZE", MIB, 1..=1 << 30) as usize,
+            max_concurrency: max_concurrency as usize,
+            max_queue: variables.number(
+                "MAX_QUEUE",
+                (2 * max_concurrency).max(64),
+                0..=65536,
+                "a number of requests",
+            ) as usize,
+            caller_share,
+            queue_wait: variables.seconds("QUEUE_SECONDS", 1, 0..=600),
+            warm_processes: variables.number("WARM_PROCESSES", warm, 0..=1024, processes) as usize,
+            reuse: reuse.unwrap_or(true).then_some(reuse_idle),
             // Two at least, so that one that hangs does not hold up all.
-            start_concurrency: number("START_CONCURRENCY", cpus.max(2) as u64, 1, 1024)? as usize,
-            drain: Duration::from_secs(number("DRAIN_SECONDS", 5, 0, 600)?),
-            shutdown: Duration::from_secs(number("SHUTDOWN_SECONDS", wall_max + 5, 1, 3600)?),
-            require_landlock: flag(variable, "REQUIRE_LANDLOCK", false)?,
+            start_concurrency: variables.number(
+                "START_CONCURRENCY",
+                cpus.max(2) as u64,
+                1..=1024,
+                processes,
+            ) as usize,
+            drain: variables.seconds("DRAIN_SECONDS", 5, 0..=600),
+            shutdown: variables.seconds("SHUTDOWN_SECONDS", wall_max.as_secs() + 5, 1..=3600),
+            require_landlock: variables.flag("REQUIRE_LANDLOCK", false),
             compile,
             threads: cpus.clamp(2, 8),
+            language: given?,
+            worker: worker?.into(),
         })
+    }
+}
+
+const SHARE: &str = "a number greater than 0, at most 1";
+
+struct Share(f64);
+
+impl FromStr for Share {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let share: f64 = text.trim().parse().map_err(|_| ())?;
+        (share > 0.0 && share <= 1.0)
+            .then_some(Share(share))
+            .ok_or(())
     }
 }
 
@@ -232,66 +259,11 @@ fn default_warm(concurrency: u64) -> u64 {
     concurrency.clamp(1, 4)
 }
 
-fn number(
-    variable: &dyn Fn(&'static str) -> Option<String>,
-    name: &'static str,
-    default: u64,
-    least: u64,
-    most: u64,
-) -> Result<u64, ConfigError> {
-    let Some(found) = variable(name) else {
-        return Ok(default.clamp(least, most));
-    };
-    let bytes = name.ends_with("_BYTES");
-    let value = if bytes {
-        quantity(&found)
-    } else {
-        found.trim().parse().ok()
-    };
-    let range = format!("a whole number from {least} to {most}");
-    match value {
-        Some(value) if (least..=most).contains(&value) => Ok(value),
-        _ if bytes => Err(wrong(name, &found, &format!("{range}, or as in 64Mi"))),
-        _ => Err(wrong(name, &found, &range)),
-    }
-}
-
-/// A number of bytes, which may end in Ki, Mi or Gi as Kubernetes' quantities do.
-fn quantity(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let (digits, unit) = [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1u64 << 30)]
-        .into_iter()
-        .find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, unit)))
-        .unwrap_or((text, 1));
-    digits.parse::<u64>().ok()?.checked_mul(unit)
-}
-
-fn flag(
-    variable: &dyn Fn(&'static str) -> Option<String>,
-    name: &'static str,
-    default: bool,
-) -> Result<bool, ConfigError> {
-    match variable(name).as_deref() {
-        None => Ok(default),
-        Some("true" | "1") => Ok(true),
-        Some("false" | "0") => Ok(false),
-        Some(found) => Err(wrong(name, found, "true or false")),
-    }
-}
-
-fn wrong(name: &'static str, found: &str, expected: &str) -> ConfigError {
-    ConfigError {
-        name,
-        found: found.into(),
-        expected: expected.into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn config(pairs: &[(&'static str, &str)]) -> Result<Config, ConfigError> {
+    fn config(pairs: &[(&'static str, &str)]) -> Result<Config, Vec<ConfigError>> {
         let mut all = vec![
             ("RUNTIME_LANGUAGE", "python"),
             ("WORKER", "/w.py"),
@@ -317,16 +289,9 @@ mod tests {
 
     #[test]
     fn bytes_may_be_quantities() {
-        for (text, bytes) in [
-            ("67108864", 64 * MIB),
-            ("128Mi", 128 * MIB),
-            ("1Gi", 1 << 30),
-        ] {
-            let config = config(&[("MEMORY_LIMIT_BYTES", text)]).unwrap();
-            assert_eq!(config.limits.memory_bytes, bytes);
-        }
-        assert!(config(&[("OUTPUT_LIMIT_BYTES", "18446744073709551615Gi")]).is_err());
-        assert!(config(&[("PORT", "8Ki")]).is_err());
+        let config = config(&[("MEMORY_LIMIT_BYTES", "128Mi"), ("MAX_SCRIPT_SIZE", "2M")]).unwrap();
+        assert_eq!(config.limits.memory_bytes, 128 * MIB);
+        assert_eq!(config.max_script_bytes, 2_000_000);
     }
 
     #[test]
@@ -351,20 +316,55 @@ mod tests {
         assert_eq!(small.max_concurrency, 1, "one execution is always allowed");
     }
 
+    fn errors_of(pairs: &[(&'static str, &str)]) -> Vec<String> {
+        let errors = config(pairs).expect_err("these settings are wrong");
+        errors.iter().map(ToString::to_string).collect()
+    }
+
     #[test]
     fn a_wrong_value_is_named_with_what_is_expected() {
-        let error = config(&[("PORT", "eighty")]).unwrap_err().to_string();
+        for (name, value, expected) in [
+            ("PORT", "eighty", "a TCP port (0: any) from 0 to 65535"),
+            (
+                "TIMEOUT_SECONDS",
+                "31",
+                "a whole number of seconds from 1 to 30",
+            ),
+            ("RUNTIME_LANGUAGE", "cobol", "nodejs, python or rust"),
+            ("REQUIRE_LANDLOCK", "maybe", "true, false, 1 or 0"),
+            ("REUSE", "all", "caller or none"),
+            ("CALLER_SHARE", "0", SHARE),
+            ("CALLER_SHARE", "nan", SHARE),
+        ] {
+            assert_eq!(
+                errors_of(&[(name, value)]),
+                [format!("{name}: found {value:?}, expected {expected}")]
+            );
+        }
+    }
+
+    #[test]
+    fn all_wrong_values_are_named_at_once_and_no_right_one() {
+        let errors = errors_of(&[
+            ("RUNTIME_LANGUAGE", ""),
+            ("WORKER", ""),
+            ("MAX_TIMEOUT_SECONDS", "x"),
+            // Right or wrong by the former.
+            ("TIMEOUT_SECONDS", "60"),
+            ("OUTPUT_LIMIT_BYTES", "5MB"),
+        ]);
+        let names: Vec<_> = errors
+            .iter()
+            .map(|error| error.split(':').next().unwrap())
+            .collect();
         assert_eq!(
-            error,
-            r#"PORT is "eighty". Expected: a whole number from 0 to 65535."#
+            names,
+            [
+                "RUNTIME_LANGUAGE",
+                "WORKER",
+                "MAX_TIMEOUT_SECONDS",
+                "OUTPUT_LIMIT_BYTES"
+            ]
         );
-        let error = config(&[("TIMEOUT_SECONDS", "31")])
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("from 1 to 30"), "{error}");
-        let error = config(&[("OUTPUT_LIMIT_BYTES", "5MB")]).unwrap_err();
-        assert!(error.to_string().contains("or as in 64Mi"), "{error}");
-        assert!(config(&[("RUNTIME_LANGUAGE", "cobol")]).is_err());
-        assert!(config(&[("REQUIRE_LANDLOCK", "maybe")]).is_err());
     }
 }

@@ -1,9 +1,10 @@
 //! The errors of the contract: `{"error": {"code", "message"}}` with the status that belongs to the code.
 
-use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use std::time::Duration;
+
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use lambda_common::error;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
@@ -43,21 +44,18 @@ impl ApiError {
     }
 }
 
+/// For what did not run because too much else did: that is over in a moment.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, code) = self.code();
-        let body = Json(json!({"error": {"code": code, "message": self.to_string()}}));
-        let mut response = (status, body).into_response();
-        if [
-            StatusCode::SERVICE_UNAVAILABLE,
-            StatusCode::TOO_MANY_REQUESTS,
-        ]
-        .contains(&status)
-        {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        response
+        let retry = matches!(self, Self::Unavailable(_) | Self::RateLimited(_));
+        error::answer(
+            status,
+            code,
+            &self.to_string(),
+            retry.then_some(RETRY_AFTER),
+        )
     }
 }

@@ -1,30 +1,9 @@
-//! The supervisor of a language runtime: serves `POST /execute`, and runs each script in a process that is one caller's
-//! and cut off from everything else. The same executable, called as `lambda-runtime sandbox TOKEN SPEC`, is the
-//! step between the supervisor and the interpreter: it gives up what the script must not have, then becomes the interpreter.
-
-mod compile_cache;
-mod compiler;
-mod config;
-mod connections;
-mod error;
-mod execution;
-mod fork_server;
-mod frame;
-mod isolation;
-mod language;
-mod limits;
-mod metrics;
-mod places;
-mod pool;
-mod process;
-mod random;
-mod runtime;
-mod sandbox;
-mod scratch;
-mod server;
-mod watch;
+//! Serves. The same executable, called as `lambda-runtime sandbox TOKEN SPEC`, is the step between the supervisor and the
+//! interpreter: it gives up what the script must not have, then becomes the interpreter.
 
 use std::process::ExitCode;
+
+use lambda_runtime::{config, log, sandbox, server};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -41,15 +20,13 @@ fn main() -> ExitCode {
 }
 
 fn serve() -> ExitCode {
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_target(false)
-        .init();
+    log::to_stdout();
     let config = match config::Config::from_environment() {
         Ok(config) => config,
-        Err(error) => {
-            tracing::error!(%error, "wrong setting");
+        Err(errors) => {
+            for error in errors {
+                tracing::error!(%error, "wrong setting");
+            }
             return ExitCode::from(2);
         }
     };

@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
+use tracing::{Instrument, Span};
 
 use crate::places::{Kept, Place};
 use crate::random;
@@ -212,14 +213,19 @@ impl Drop for Process {
         let Ok(tokio) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        tokio.spawn(async move {
+        // Of the execution that ends with it, where one does.
+        let span = Span::current();
+        let wiped = span.clone();
+        let end = async move {
             let _ = child.wait().await;
             reap_group(pid).await;
-            if let Err(error) = tokio::task::spawn_blocking(|| drop(scratch)).await {
+            let wipe = tokio::task::spawn_blocking(move || wiped.in_scope(|| drop(scratch)));
+            if let Err(error) = wipe.await {
                 tracing::error!(%error, "wiping a private folder failed");
             }
             drop(slot);
-        });
+        };
+        tokio.spawn(end.instrument(span));
     }
 }
 

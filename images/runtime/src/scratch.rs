@@ -61,8 +61,8 @@ pub fn prepare(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Measures what is beneath `folder`, and stops early when it is more than `most`. A folder that cannot be read, or whose
-/// path has become too long to name, counts as too much: nothing that a script needs looks like this.
+/// Measures what is beneath `folder`, and stops early when it is more than `most`. A folder that cannot be read or searched, or
+/// whose path has become too long to name, counts as too much: nothing that a script needs looks like this.
 pub fn usage(folder: &Path, most: Usage) -> Usage {
     let mut usage = Usage::default();
     let mut folders = vec![folder.to_owned()];
@@ -79,11 +79,16 @@ pub fn usage(folder: &Path, most: Usage) -> Usage {
         };
         for entry in entries.flatten() {
             usage.entries += 1;
-            if let Ok(metadata) = entry.metadata() {
-                usage.bytes += metadata.blocks() * 512;
-                if metadata.is_dir() {
-                    folders.push(entry.path());
+            match entry.metadata() {
+                Ok(metadata) => {
+                    usage.bytes += metadata.blocks() * 512;
+                    if metadata.is_dir() {
+                        folders.push(entry.path());
+                    }
                 }
+                // Removed meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(_) => usage.entries = u64::MAX,
             }
             if usage.bytes > most.bytes || usage.entries > most.entries {
                 return usage;
@@ -104,6 +109,8 @@ fn wipe(top: &Path) -> io::Result<()> {
 fn empty(top: &Path) -> io::Result<()> {
     let moved = random::name();
     let mut count = 0u64;
+    // A script owns its folder, and fchmod(2) is allowed.
+    fs::set_permissions(top, Permissions::from_mode(0o700))?;
     loop {
         let mut folders = Vec::new();
         for entry in fs::read_dir(top)? {

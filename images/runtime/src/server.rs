@@ -1,7 +1,7 @@
 //! The HTTP side of the contract.
 
+use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Json;
@@ -12,17 +12,18 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use lambda_common::json;
+use lambda_common::digest::digest;
+use lambda_common::shutdown::{Lifecycle, Phase, Signals};
+use lambda_common::trace_context::TraceContext;
+use lambda_common::{connections, json};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument;
 
 use crate::config::Config;
-use crate::connections;
 use crate::error::ApiError;
 use crate::runtime::{Job, Runtime};
 
@@ -38,7 +39,7 @@ const MAX_REQUEST_ID: usize = 256;
 #[derive(Clone)]
 struct Service {
     runtime: Arc<Runtime>,
-    draining: Arc<AtomicBool>,
+    lifecycle: Lifecycle,
 }
 
 /// Serves until SIGTERM or SIGINT, then lets the requests in flight finish.
@@ -46,8 +47,7 @@ pub async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     // Processes of the same UID cannot look into this one any more (PR_SET_DUMPABLE(2const)), and orphans come to it.
     nix::sys::prctl::set_dumpable(false)?;
     nix::sys::prctl::set_child_subreaper(true)?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut signals = Signals::listen()?;
 
     let bind = |port| {
         let host = config.host.clone();
@@ -60,37 +60,40 @@ pub async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     tracing::info!(api = %api.local_addr()?, metrics = %metrics.local_addr()?, "listening");
 
     let runtime = Arc::new(Runtime::new(config)?);
+    let lifecycle = Lifecycle::new();
     let service = Service {
         runtime: runtime.clone(),
-        draining: Arc::default(),
+        lifecycle: lifecycle.clone(),
     };
     tokio::spawn(runtime.clone().warm_up());
 
-    let (stop, stopped) = watch::channel(false);
+    let mut http = connections::http1();
+    http.max_buf_size(64 * 1024);
+    let closing = lifecycle.clone();
     let api = tokio::spawn(connections::serve(
         api,
+        http.clone(),
         api_routes(service.clone()),
-        stopped,
+        async move { closing.reached(Phase::Closing).await },
         runtime.config.shutdown,
     ));
-    let (_metrics_stop, metrics_stopped) = watch::channel(false);
     tokio::spawn(connections::serve(
         metrics,
-        metrics_routes(service.clone()),
-        metrics_stopped,
+        http,
+        metrics_routes(service),
+        pending(),
         Duration::ZERO,
     ));
 
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    signals.next().await;
     tracing::info!("stopping: requests in flight finish");
-    service.draining.store(true, Ordering::Relaxed);
+    lifecycle.enter(Phase::Draining);
     // Requests still arrive until every client has heard that this endpoint is gone.
     tokio::time::sleep(runtime.config.drain).await;
-    let _ = stop.send(true);
-    let _ = api.await;
+    lifecycle.enter(Phase::Closing);
+    if !api.await.unwrap_or(false) {
+        tracing::warn!("requests were still in flight at the end of the time for stopping");
+    }
     runtime.shut_down();
     tracing::info!("stopped");
     Ok(())
@@ -129,7 +132,7 @@ async fn close_when_draining(
     next: middleware::Next,
 ) -> Response {
     let mut response = next.run(request).await;
-    if service.draining.load(Ordering::Relaxed) {
+    if service.lifecycle.is_draining() {
         response.headers_mut().insert(
             header::CONNECTION,
             header::HeaderValue::from_static("close"),
@@ -150,7 +153,7 @@ async fn metrics(State(service): State<Service>) -> impl IntoResponse {
 async fn health(State(service): State<Service>) -> Response {
     let runtime = &service.runtime;
     let (status, state) = match runtime.health() {
-        _ if service.draining.load(Ordering::Relaxed) => {
+        _ if service.lifecycle.is_draining() => {
             (StatusCode::SERVICE_UNAVAILABLE, "stopping".to_owned())
         }
         Ok(()) => (StatusCode::OK, "ok".to_owned()),
@@ -186,12 +189,30 @@ async fn execute(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
+    let trace = TraceContext::continued(&headers);
+    // What is logged of a request has these. The id of a session without a user is all that it takes to execute it.
+    let span = tracing::info_span!(
+        "execution",
+        trace_id = trace.trace_id(),
+        span_id = trace.span_id(),
+        session = tracing::field::Empty,
+    );
+    execute_traced(&service.runtime, headers, body)
+        .instrument(span)
+        .await
+}
+
+async fn execute_traced(
+    runtime: &Runtime,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
     let begun = Instant::now();
-    let runtime = &service.runtime;
     let allowed = time_limit(&headers, &runtime.config)?;
     let body = read_body(&headers, body, runtime.config.max_body_bytes).await?;
     let request = parse(&body, runtime.config.max_script_bytes)?;
     drop(body);
+    tracing::Span::current().record("session", digest(&request.request_id));
 
     let empty = "{}";
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
@@ -205,7 +226,6 @@ async fn execute(
     let executed = runtime.execute(&job, allowed).await;
     let error = executed.as_ref().err().map(|error| error.code().1);
     tracing::info!(
-        request_id = request.request_id,
         duration_ms = begun.elapsed().as_millis() as u64,
         outcome = error.unwrap_or("OK"),
         "executed"

@@ -10,6 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use jiff::Timestamp;
+use lambda_common::trace_context::TraceContext;
 use uuid::Uuid;
 
 use super::{Api, Operation};
@@ -17,7 +18,6 @@ use crate::database::records;
 use crate::error::{ApiError, ErrorReport};
 use crate::language::Language;
 use crate::metrics::{ErrorLabels, RequestLabels, RouteLabels};
-use crate::trace_context::TraceContext;
 
 /// What a handler learns about its request, for the log.
 pub struct Facts {

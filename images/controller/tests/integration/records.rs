@@ -187,7 +187,7 @@ async fn a_full_queue_drops_and_counts() {
 /// The last rows are written before the process ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn shutting_down_writes_the_last_rows() {
-    use lambda_controller::shutdown::{Lifecycle, Phase};
+    use lambda_common::shutdown::{Lifecycle, Phase};
 
     let (redis, runtime) = (Redis::start().await, Runtime::start().await);
     let postgres = Postgres::migrated().await;

@@ -241,6 +241,37 @@ fn every_answer_has_the_form_of_the_contract() {
 }
 
 #[test]
+fn the_log_of_an_execution_has_its_trace_and_not_the_id_of_its_session() {
+    let python = Supervisor::start(PYTHON, &[("WARM_PROCESSES", "0"), ("REUSE", "none")]);
+    let session = "5e55104e-0000-4000-8000-000000000001";
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let execute = || {
+        let body = json!({"request_id": session, "script_content": "result = 1"}).to_string();
+        let caller = format!("session {session}");
+        let headers = [("traceparent", parent), ("x-caller", caller.as_str())];
+        request(&python.api, "POST", "/execute", &headers, body.as_bytes()).status
+    };
+    let check = |message, outcome: &str| {
+        let (line, all) = python.log_with(message);
+        assert_eq!(
+            line["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736",
+            "{line}"
+        );
+        let span = line["span_id"].as_str().unwrap();
+        assert!(span.len() == 16 && span != "00f067aa0ba902b7", "{line}");
+        assert_eq!(line["session"], lambda_common::digest::digest(session));
+        assert!(!all.contains(session), "{all}");
+        assert_eq!(line["outcome"].as_str().unwrap_or_default(), outcome);
+    };
+    assert_eq!(execute(), 200);
+    check("executed", "OK");
+    // Where a process has no folder, that is our failure, and has a line of its own.
+    std::fs::remove_dir_all(python.scratch.join("executions")).unwrap();
+    assert_eq!(execute(), 500);
+    check("an execution failed for a reason that is ours", "");
+}
+
+#[test]
 fn a_time_limit_ends_the_script() {
     let node = Supervisor::start(NODEJS, &[]);
     let begun = Instant::now();

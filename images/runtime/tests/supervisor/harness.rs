@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -20,6 +20,7 @@ pub struct Supervisor {
     pub metrics: String,
     _scratch: tempfile::TempDir,
     pub scratch: PathBuf,
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 pub struct Answer {
@@ -78,6 +79,7 @@ impl Supervisor {
             metrics: String::new(),
             _scratch: temporary,
             scratch,
+            log: Arc::default(),
         };
         let mut log = BufReader::new(supervisor.process.stdout.take().unwrap()).lines();
         for line in log.by_ref() {
@@ -97,8 +99,23 @@ impl Supervisor {
             "the supervisor of {language} did not start: is its interpreter installed?"
         );
         // Read on, so that the supervisor never waits for a full pipe.
-        std::thread::spawn(move || log.for_each(drop));
+        let lines = supervisor.log.clone();
+        std::thread::spawn(move || log.for_each(|line| lines.lock().unwrap().extend(line)));
         supervisor
+    }
+
+    /// The lines since it was ready, of which one has to be `message`.
+    pub fn log_with(&self, message: &str) -> (Value, String) {
+        let mut found = None;
+        eventually(message, Duration::from_secs(5), || {
+            let lines = self.log.lock().unwrap();
+            let mut parsed = lines
+                .iter()
+                .map(|line| serde_json::from_str::<Value>(line).unwrap());
+            found = parsed.rfind(|line| line["message"] == message);
+            found.is_some()
+        });
+        (found.unwrap(), self.log.lock().unwrap().join("\n"))
     }
 
     pub fn pid(&self) -> i32 {

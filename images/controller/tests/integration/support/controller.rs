@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use lambda_common::shutdown::Lifecycle;
 use lambda_controller::config;
 use lambda_controller::server::Server;
-use lambda_controller::shutdown::Lifecycle;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 

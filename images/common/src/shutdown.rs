@@ -1,9 +1,9 @@
 //! The end of a replica, in the order that loses no request:
 //!
-//! 1. SIGTERM: `/ready` fails and every answer says `Connection: close`, while requests are still taken. The endpoint
-//!    is removed everywhere during SHUTDOWN_DELAY_SECONDS, and the edge's kept connections move away.
+//! 1. SIGTERM: the readiness check fails and every answer says `Connection: close`, while requests are still taken. The
+//!    endpoint is removed everywhere meanwhile, and kept connections move away.
 //! 2. The listener closes; idle connections close; requests in flight finish.
-//! 3. What is not done when the grace is over is cut. A second signal cuts at once.
+//! 3. What is not done when the grace is over is cut.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
