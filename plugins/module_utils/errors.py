@@ -41,6 +41,7 @@ REASONS = {
     "kind": "the cluster does not know the kind",
     "library": "a Python library or collection is missing",
     "load": "a load did not start, or ended by itself",
+    "isolation": "a part of what keeps scripts apart is not in force",
     "missing": "an object that is needed does not exist",
     "moved": "what was to be hit is elsewhere by now",
     "network": "NetworkPolicies are missing, or have no effect, or block what they allow",
