@@ -15,6 +15,7 @@ use crate::execution::{self, Failure, FailureKind, State, Success};
 use crate::frame;
 use crate::isolation::Kernel;
 use crate::language::Language;
+use crate::limits::ProcessCount;
 use crate::metrics::Metrics;
 use crate::places::{self, Place, Places, Refused, Turn};
 use crate::pool::Pool;
@@ -65,6 +66,7 @@ impl Runtime {
         if config.require_landlock && kernel.landlock_abi == 0 {
             return Err("REQUIRE_LANDLOCK is set and this kernel has no Landlock".into());
         }
+        config.check_processes(ProcessCount::ask())?;
         for missing in &kernel.missing {
             tracing::warn!(missing, "the kernel does not enforce all of the isolation");
         }
@@ -95,6 +97,7 @@ impl Runtime {
             language.name,
             &language.version,
             config.max_concurrency,
+            &kernel,
         ));
         let engine = match language.name {
             LanguageName::Rust => {
