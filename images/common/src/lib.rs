@@ -1,5 +1,6 @@
 //! What the controller and the runtimes share. Both read the same JSON, so that neither takes what the other refuses.
 
+pub mod body;
 pub mod configuration;
 pub mod connections;
 pub mod digest;

@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
+use tokio::time::{Instant, timeout_at};
 
 use crate::compiler::Compiler;
 use crate::execution::{Failure, FailureKind};
@@ -32,9 +34,17 @@ impl Drop for Program {
 type Outcome = Result<Arc<Program>, Failure>;
 type Key = [u8; 32];
 
+/// Of one script, for all requests that come for it meanwhile.
+#[derive(Default)]
+struct Compilation {
+    program: OnceCell<Outcome>,
+    /// Whether the compiler is at work, or was, and not all of the time was spent in its queue.
+    compiles: AtomicBool,
+}
+
 #[derive(Default)]
 struct Entry {
-    cell: Arc<OnceCell<Outcome>>,
+    compilation: Arc<Compilation>,
     used: u64,
 }
 
@@ -68,19 +78,61 @@ impl CompileCache {
         }
     }
 
-    /// The program of `script`, from the cache, or compiled now. A script that does not compile is remembered as well.
-    pub async fn program(&self, account: &str, script: &str) -> Result<Arc<Program>, Failure> {
-        let key: Key = Sha256::digest(script.as_bytes()).into();
-        let (cell, path, result) = self
+    /// The program of `script`, from the cache, or compiled until `deadline`. A script that does not compile is remembered as
+    /// well.
+    pub async fn program(
+        &self,
+        account: &str,
+        script: &str,
+        deadline: Instant,
+    ) -> Result<Arc<Program>, Failure> {
+        let begun = Instant::now();
+        let key = Sha256::digest(script.as_bytes()).into();
+        let (compilation, path, result) = self
             .entries
             .lock()
             .expect("not poisoned")
             .look_up(key, &self.folder);
         self.metrics.cache_request(result);
+        let interest = Interest {
+            cache: self,
+            key,
+            compilation,
+        };
+        let entry = &interest.compilation;
+        let compiled = self.compiled(account, script, entry, path);
+        timeout_at(deadline, compiled).await.unwrap_or_else(|_| {
+            let seconds = (deadline - begun).as_secs_f64();
+            Err(if entry.compiles.load(Ordering::Relaxed) {
+                let message = format!(
+                    "the script was not compiled within its time limit ({seconds:.1} s), and did not run"
+                );
+                Failure::new(FailureKind::Timeout, message)
+            } else {
+                let message = format!(
+                    "too many scripts wait to be compiled: this one had no turn within {seconds:.1} s; try again in a moment"
+                );
+                Failure::new(FailureKind::Starved, message)
+            })
+        })
+    }
+
+    async fn compiled(
+        &self,
+        account: &str,
+        script: &str,
+        entry: &Compilation,
+        path: PathBuf,
+    ) -> Outcome {
         // Where the request that compiles goes away, another that waits here takes over (tokio's OnceCell).
-        let outcome = cell
+        let outcome = entry
+            .program
             .get_or_try_init(|| async {
-                match self.compiler.compile(account, script, &path).await {
+                let compiled = self
+                    .compiler
+                    .compile(account, script, &path, &entry.compiles)
+                    .await;
+                match compiled {
                     Ok(()) => {
                         let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
                         Ok(Ok(Arc::new(Program {
@@ -105,15 +157,29 @@ impl CompileCache {
     }
 }
 
+/// Of a request in a script's compilation.
+struct Interest<'a> {
+    cache: &'a CompileCache,
+    key: Key,
+    compilation: Arc<Compilation>,
+}
+
+impl Drop for Interest<'_> {
+    fn drop(&mut self) {
+        let mut entries = self.cache.entries.lock().expect("not poisoned");
+        entries.forget(&self.key, std::mem::take(&mut self.compilation));
+    }
+}
+
 impl Entries {
     fn look_up(
         &mut self,
         key: Key,
         folder: &std::path::Path,
-    ) -> (Arc<OnceCell<Outcome>>, PathBuf, CacheResult) {
+    ) -> (Arc<Compilation>, PathBuf, CacheResult) {
         self.clock += 1;
         let result = match self.by_key.get(&key) {
-            Some(entry) if entry.cell.initialized() => CacheResult::Hit,
+            Some(entry) if entry.compilation.program.initialized() => CacheResult::Hit,
             Some(_) => CacheResult::Joined,
             None => CacheResult::Miss,
         };
@@ -121,12 +187,25 @@ impl Entries {
         entry.used = self.clock;
         // A name of its own for every attempt: a program that is still executed keeps its file when its entry is gone. One
         // that cannot be guessed, as it tells that somebody runs that program.
-        (entry.cell.clone(), folder.join(random::name()), result)
+        (
+            entry.compilation.clone(),
+            folder.join(random::name()),
+            result,
+        )
+    }
+
+    /// Drops a script that nobody has compiled and nobody else waits for: of a request that was given up nothing stays.
+    fn forget(&mut self, key: &Key, compilation: Arc<Compilation>) {
+        // The entry's and that of the request.
+        let last = Arc::strong_count(&compilation) == 2;
+        if last && !compilation.program.initialized() {
+            self.by_key.remove(key);
+        }
     }
 
     /// Drops what was used longest ago until the rest fits. Gives the bytes of the rest.
     fn shrink(&mut self, most_bytes: u64) -> u64 {
-        let size = |entry: &Entry| match entry.cell.get() {
+        let size = |entry: &Entry| match entry.compilation.program.get() {
             Some(Ok(program)) => program.bytes + ENTRY_BYTES,
             _ => ENTRY_BYTES,
         };
@@ -136,7 +215,7 @@ impl Entries {
             let done = self
                 .by_key
                 .iter()
-                .filter(|(_, entry)| entry.cell.initialized());
+                .filter(|(_, entry)| entry.compilation.program.initialized());
             let Some(key) = done
                 .min_by_key(|(_, entry)| entry.used)
                 .map(|(key, _)| *key)
@@ -156,13 +235,13 @@ mod tests {
     use super::*;
 
     fn put(entries: &mut Entries, key: u8, bytes: u64, folder: &std::path::Path) -> PathBuf {
-        let (cell, path, _) = entries.look_up([key; 32], folder);
+        let (compilation, path, _) = entries.look_up([key; 32], folder);
         std::fs::write(&path, "program").unwrap();
-        cell.set(Ok(Arc::new(Program {
+        let set = compilation.program.set(Ok(Arc::new(Program {
             path: path.clone(),
             bytes,
-        })))
-        .unwrap();
+        })));
+        set.unwrap();
         path
     }
 
@@ -185,6 +264,7 @@ mod tests {
         let held = entries
             .look_up([1; 32], folder.path())
             .0
+            .program
             .get()
             .unwrap()
             .clone()
@@ -193,6 +273,23 @@ mod tests {
         assert!(entries.by_key.is_empty() && path.exists());
         drop(held);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_script_that_everybody_gave_up_leaves_nothing() {
+        let (mut entries, key) = (Entries::default(), [1; 32]);
+        let (first, ..) = entries.look_up(key, std::path::Path::new("/nowhere"));
+        let (second, ..) = entries.look_up(key, std::path::Path::new("/nowhere"));
+        entries.forget(&key, first);
+        assert_eq!(entries.by_key.len(), 1);
+        entries.forget(&key, second);
+        assert!(entries.by_key.is_empty());
+        // One that has compiled stays.
+        let folder = tempfile::tempdir().unwrap();
+        put(&mut entries, 2, 10, folder.path());
+        let (compiled, ..) = entries.look_up([2; 32], folder.path());
+        entries.forget(&[2; 32], compiled);
+        assert_eq!(entries.by_key.len(), 1);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
@@ -61,13 +62,15 @@ impl Compiler {
     }
 
     /// Writes the program for `script` to `program`. Waits for a place among the compilers under way, for which callers
-    /// take turns, for as long as its own request does.
+    /// take turns, for as long as its own request does; `compiles` tells when it has one.
     pub async fn compile(
         &self,
         account: &str,
         script: &str,
         program: &Path,
+        compiles: &AtomicBool,
     ) -> Result<(), Failure> {
+        compiles.store(false, Ordering::Relaxed);
         let place = match self.places.take(account, None) {
             Ok(Turn::Now(place)) => Ok(place),
             Ok(Turn::Later(queued)) => queued.wait(Duration::MAX).await,
@@ -83,6 +86,7 @@ impl Compiler {
                 "too many scripts wait to be compiled; try again in a moment",
             ),
         })?;
+        compiles.store(true, Ordering::Relaxed);
         let begun = Instant::now();
         let result = self.compile_now(script, program).await;
         self.metrics.compiled(begun.elapsed());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lambda_common::configuration::{self, ConfigError, Environment};
 
-use crate::limits::Limits;
+use crate::limits::{Limits, ProcessCount};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -237,6 +237,39 @@ impl FromStr for Share {
     }
 }
 
+/// Threads of a process that waits for its script, rounded up: Node.js has 7, Python and the fork server have one.
+const IDLE_THREADS: u64 = 8;
+/// Of the supervisor itself: its main thread, and those for blocking work.
+pub const BLOCKING_THREADS: usize = 8;
+
+impl Config {
+    /// Processes and threads, which the kernel counts alike, that all together can have within their limits.
+    fn most_processes(&self) -> u64 {
+        let supervisor = 1 + self.threads + BLOCKING_THREADS;
+        let compilers = match self.language {
+            LanguageName::Rust => self.compile.slots,
+            _ => 0,
+        };
+        supervisor as u64
+            + (self.max_concurrency + compilers) as u64 * self.limits.threads
+            + (self.warm_processes + 1) as u64 * IDLE_THREADS
+    }
+
+    /// Refuses a container in which executions could take each other's processes.
+    pub fn check_processes(&self, possible: Option<ProcessCount>) -> Result<(), String> {
+        let needed = self.most_processes();
+        match possible {
+            Some(ProcessCount { most, source }) if most < needed => Err(format!(
+                "too few processes and threads are possible: found {most} ({source}), needed {needed} for MAX_CONCURRENCY {} \
+                 times THREADS_LIMIT {}, and what waits and compiles beside them. To do: raise the container's limit of \
+                 processes (podPidsLimit of the kubelet, pids_limit of the container runtime), or lower MAX_CONCURRENCY or THREADS_LIMIT",
+                self.max_concurrency, self.limits.threads
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Executions that fit into the container together, each at its memory limit, beside the supervisor, the processes that
 /// wait and the compiler: more would make the kernel's OOM killer choose among callers.
 fn fitting_executions(language: LanguageName, memory: u64, each: u64, compile: &Compile) -> u64 {
@@ -314,6 +347,35 @@ mod tests {
         }
         let small = config(&[("POD_MEMORY_BYTES", "134217728")]).unwrap();
         assert_eq!(small.max_concurrency, 1, "one execution is always allowed");
+    }
+
+    #[test]
+    fn all_executions_with_all_their_threads_are_possible_or_the_start_is_refused() {
+        let settings = [
+            ("MAX_CONCURRENCY", "4"),
+            ("THREADS_LIMIT", "32"),
+            ("WARM_PROCESSES", "2"),
+            ("COMPILE_CONCURRENCY", "3"),
+        ];
+        let python = config(&settings).unwrap();
+        let rust = config(&[&settings[..], &[("RUNTIME_LANGUAGE", "rust")]].concat()).unwrap();
+        let supervisor = 1 + 8 + python.threads as u64;
+        assert_eq!(python.most_processes(), supervisor + 4 * 32 + 3 * 8);
+        assert_eq!(rust.most_processes(), supervisor + 7 * 32 + 3 * 8);
+        let possible = |more: i64| {
+            let most = python.most_processes().saturating_add_signed(more);
+            let source = "pids.max".into();
+            python.check_processes(Some(ProcessCount { most, source }))
+        };
+        assert_eq!(possible(0), Ok(()));
+        assert_eq!(python.check_processes(None), Ok(()));
+        let error = possible(-1).unwrap_err();
+        let needed = python.most_processes();
+        let told = format!(
+            "found {} (pids.max), needed {needed} for MAX_CONCURRENCY 4 times THREADS_LIMIT 32",
+            needed - 1
+        );
+        assert!(error.contains(&told), "{error}");
     }
 
     fn errors_of(pairs: &[(&'static str, &str)]) -> Vec<String> {

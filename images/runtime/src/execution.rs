@@ -9,7 +9,7 @@ use lambda_common::json;
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::frame::{self, Frame, FrameError, Kind};
 use crate::limits::Limits;
@@ -18,7 +18,7 @@ use crate::watch::{self, Breach};
 
 /// What is kept of the output, from its end: interpreters say there why they die.
 const LOG_BYTES: usize = 4096;
-/// How long a process that has closed its channel may take to be gone.
+/// How long a process that has closed its channel may take to be gone, with its log.
 const EXIT_WAIT: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
@@ -176,6 +176,9 @@ pub enum State {
     Begins,
 }
 
+/// Of a time limit, what is not worth a word.
+const CLOCK: Duration = Duration::from_millis(50);
+
 /// Runs `job` in a process. `allowed` is the time that `deadline` came from, for the message.
 pub async fn run(
     process: &mut Process,
@@ -186,6 +189,7 @@ pub async fn run(
     allowed: Duration,
 ) -> Result<Success, Failure> {
     let begun = Instant::now();
+    let left = deadline.saturating_duration_since(begun);
     let (pid, folder) = (process.pid(), process.folder());
     let mut peak = 0;
     let mut log = Log::default();
@@ -212,12 +216,10 @@ pub async fn run(
         End::Frame(Err(FrameError::TooLong(_))) => Err(too_much_output(limits)),
         End::Frame(Err(FrameError::Malformed)) => Err(wrote_to_channel()),
         End::Frame(Err(FrameError::Closed)) => {
-            let exit = timeout(EXIT_WAIT, process.exit()).await;
-            let _ = timeout(
-                EXIT_WAIT,
-                log.read(&mut process.pipes.log, limits.output_bytes),
-            )
-            .await;
+            let gone = Instant::now() + EXIT_WAIT;
+            let exit = timeout_at(gone, process.exit()).await;
+            let rest = log.read(&mut process.pipes.log, limits.output_bytes);
+            let _ = timeout_at(gone, rest).await;
             let log = log.text();
             if let Some(refusal) = process.refusal(&log) {
                 let message = format!("the process was not confined: {refusal}");
@@ -235,10 +237,18 @@ pub async fn run(
         End::Printed => Err(too_much_output(limits)),
         End::Late => Err(Failure::new(
             FailureKind::Timeout,
-            format!(
-                "the script ran longer than its time limit of {} s",
-                allowed.as_secs_f64()
-            ),
+            if left + CLOCK >= allowed {
+                format!(
+                    "the script ran longer than its time limit of {} s",
+                    allowed.as_secs_f64()
+                )
+            } else {
+                format!(
+                    "the script ran longer than the {:.1} s that waiting and compiling had left of its time limit of {} s",
+                    left.as_secs_f64(),
+                    allowed.as_secs_f64()
+                )
+            },
         )),
     }
 }

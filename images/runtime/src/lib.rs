@@ -10,6 +10,7 @@ pub mod server;
 
 mod compile_cache;
 mod compiler;
+mod deadline;
 mod error;
 mod execution;
 mod fork_server;

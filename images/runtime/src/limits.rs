@@ -1,8 +1,9 @@
 //! What one execution may use.
 
+use std::path::Path;
 use std::time::Duration;
 
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 /// Limits of one execution. Bytes and seconds, unless the name says otherwise.
@@ -99,8 +100,72 @@ pub fn container_memory_bytes() -> u64 {
     cgroup.unwrap_or(u64::MAX).min(machine)
 }
 
+/// How many processes and threads this container may have, and what says so. None where nothing does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessCount {
+    pub most: u64,
+    pub source: String,
+}
+
+impl ProcessCount {
+    /// The least of the cgroup's limit (v2, then v1) and the user's. The limit of a pod whose container has none of its own is
+    /// not to be seen from inside.
+    pub fn ask() -> Option<Self> {
+        // SAFETY: it takes nothing and cannot fail.
+        let root = unsafe { libc::getuid() } == 0;
+        let user = getrlimit(Resource::RLIMIT_NPROC).map(|(soft, _)| soft);
+        // Root has no such limit (setrlimit(2)).
+        let user = user.ok().filter(|most| !root && *most != RLIM_INFINITY);
+        Self::least(Path::new("/sys/fs/cgroup"), user)
+    }
+
+    fn least(cgroup: &Path, user: Option<u64>) -> Option<Self> {
+        let cgroup = ["pids.max", "pids/pids.max"].iter().find_map(|file| {
+            let file = cgroup.join(file);
+            // "max" is no number.
+            let most = std::fs::read_to_string(&file).ok()?.trim().parse().ok()?;
+            let source = file.display().to_string();
+            Some(Self { most, source })
+        });
+        let user = user.map(|most| Self {
+            most,
+            source: "RLIMIT_NPROC".into(),
+        });
+        cgroup
+            .into_iter()
+            .chain(user)
+            .min_by_key(|count| count.most)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::ProcessCount;
+
+    #[test]
+    fn the_least_number_of_processes_counts() {
+        let cgroup = tempfile::tempdir().unwrap();
+        let least = |user| {
+            let least = ProcessCount::least(cgroup.path(), user);
+            least.map(|count| {
+                (
+                    count.most,
+                    count.source.rsplit('/').next().unwrap().to_owned(),
+                )
+            })
+        };
+        assert_eq!(least(None), None);
+        assert_eq!(least(Some(7)), Some((7, "RLIMIT_NPROC".into())));
+        std::fs::create_dir(cgroup.path().join("pids")).unwrap();
+        std::fs::write(cgroup.path().join("pids/pids.max"), "5\n").unwrap();
+        assert_eq!(least(Some(7)), Some((5, "pids.max".into())));
+        assert_eq!(least(Some(3)), Some((3, "RLIMIT_NPROC".into())));
+        std::fs::write(cgroup.path().join("pids/pids.max"), "max\n").unwrap();
+        assert_eq!(least(None), None);
+        std::fs::write(cgroup.path().join("pids.max"), "9\n").unwrap();
+        assert_eq!(least(None), Some((9, "pids.max".into())));
+    }
+
     #[test]
     fn container_memory_is_a_machine_s_size() {
         let bytes = super::container_memory_bytes();

@@ -33,7 +33,7 @@ fn serve() -> ExitCode {
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.threads)
         // Blocking work is reading and wiping scratch directories; a thread each for the executions under way suffices.
-        .max_blocking_threads(8)
+        .max_blocking_threads(config::BLOCKING_THREADS)
         .enable_all()
         .build();
     let served = tokio.map_err(Into::into).and_then(|tokio| {

@@ -12,6 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::config::LanguageName;
 use crate::execution::FailureKind;
+use crate::isolation::Kernel;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Kind {
@@ -21,6 +22,11 @@ struct Kind {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Start {
     from: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Part {
+    part: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -89,7 +95,7 @@ const SECONDS: [f64; 14] = [
 ];
 
 impl Metrics {
-    pub fn new(language: LanguageName, version: &str, concurrency: usize) -> Self {
+    pub fn new(language: LanguageName, version: &str, concurrency: usize, kernel: &Kernel) -> Self {
         let labels = [("language".into(), language.as_str().into())];
         let mut registry = Registry::with_prefix_and_labels("lambda_runtime", labels.into_iter());
         let seconds = || Histogram::new(SECONDS);
@@ -172,6 +178,20 @@ impl Metrics {
             "Executions that may be under way",
             limit,
         );
+        let isolation = Family::<Part, Gauge>::default();
+        for (part, in_force) in kernel.parts() {
+            isolation
+                .get_or_create(&Part { part })
+                .set(i64::from(in_force));
+        }
+        registry.register(
+            "isolation",
+            "Whether a part of the isolation is in force",
+            isolation,
+        );
+        let landlock: Gauge = Gauge::default();
+        landlock.set(i64::from(kernel.landlock_abi));
+        registry.register("landlock_abi", "The kernel's Landlock ABI", landlock);
         let info = Family::<Vec<(String, String)>, Gauge>::default();
         info.get_or_create(&vec![("version".into(), version.into())])
             .set(1);
@@ -323,7 +343,7 @@ mod tests {
 
     /// `(name, type)`
     fn registered(language: LanguageName) -> Vec<(String, String)> {
-        let text = Metrics::new(language, "1", 1).text();
+        let text = Metrics::new(language, "1", 1, &Kernel::ask()).text();
         let types = text
             .lines()
             .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
@@ -347,7 +367,7 @@ mod tests {
 
     #[test]
     fn series_are_there_before_their_first_event() {
-        let text = Metrics::new(LanguageName::Rust, "1", 1).text();
+        let text = Metrics::new(LanguageName::Rust, "1", 1, &Kernel::ask()).text();
         for series in [
             r#"lambda_runtime_executions_total{language="rust",outcome="rejected"} 0"#,
             r#"lambda_runtime_failures_total{language="rust",kind="timeout"} 0"#,

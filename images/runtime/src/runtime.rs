@@ -9,11 +9,13 @@ use tokio::time::{Instant, timeout_at};
 use crate::compile_cache::CompileCache;
 use crate::compiler::Compiler;
 use crate::config::{Config, LanguageName};
+use crate::deadline::Deadline;
 use crate::error::ApiError;
 use crate::execution::{self, Failure, FailureKind, State, Success};
 use crate::frame;
 use crate::isolation::Kernel;
 use crate::language::Language;
+use crate::limits::ProcessCount;
 use crate::metrics::Metrics;
 use crate::places::{self, Place, Places, Refused, Turn};
 use crate::pool::Pool;
@@ -36,6 +38,8 @@ pub struct Runtime {
     supervisor: PathBuf,
     engine: Engine,
     places: Arc<Places<Process>>,
+    /// For bodies that are large: no more of them are in memory than there are places, and callers share these, too.
+    bodies: Arc<Places<Process>>,
     /// Whether a script of our own ran through all of this.
     checked: Mutex<Result<(), String>>,
 }
@@ -62,6 +66,7 @@ impl Runtime {
         if config.require_landlock && kernel.landlock_abi == 0 {
             return Err("REQUIRE_LANDLOCK is set and this kernel has no Landlock".into());
         }
+        config.check_processes(ProcessCount::ask())?;
         for missing in &kernel.missing {
             tracing::warn!(missing, "the kernel does not enforce all of the isolation");
         }
@@ -92,6 +97,7 @@ impl Runtime {
             language.name,
             &language.version,
             config.max_concurrency,
+            &kernel,
         ));
         let engine = match language.name {
             LanguageName::Rust => {
@@ -129,6 +135,13 @@ impl Runtime {
                     move |count| metrics.kept_processes(count)
                 },
             ),
+            bodies: Places::new(
+                config.max_concurrency,
+                config.max_queue,
+                config.caller_share,
+                Duration::ZERO,
+                |_| {},
+            ),
             checked: Mutex::new(Err("starting".into())),
             config,
             language,
@@ -164,7 +177,7 @@ impl Runtime {
                         params: "[1]",
                         context: "{}",
                     },
-                    self.config.limits.wall_max,
+                    Deadline::new(self.config.limits.wall_max),
                 )
                 .await;
             let checked = match checked {
@@ -199,12 +212,11 @@ impl Runtime {
     }
 
     /// Runs a script, and counts how that went. Dropping the future ends the script.
-    pub async fn execute(&self, job: &Job<'_>, allowed: Duration) -> Result<Success, ApiError> {
-        let begun = Instant::now();
+    pub async fn execute(&self, job: &Job<'_>, time: Deadline) -> Result<Success, ApiError> {
         let unfinished = Unfinished(Some(&self.metrics));
-        let result = self.run(job, allowed).await;
+        let result = self.run(job, time).await;
         unfinished.finish();
-        self.metrics.answered(begun.elapsed());
+        self.metrics.answered(time.begun.elapsed());
         match &result {
             Ok(success) => self
                 .metrics
@@ -215,38 +227,26 @@ impl Runtime {
         result.map_err(Into::into)
     }
 
-    async fn run(&self, job: &Job<'_>, allowed: Duration) -> Result<Success, Refusal> {
-        let too_late = || {
-            let message = format!(
-                "the script was not done within its time limit of {} s",
-                allowed.as_secs_f64()
-            );
-            Failure::new(FailureKind::Timeout, message)
-        };
-        let compiled = async |cache: &CompileCache, deadline| {
-            let program = timeout_at(deadline, cache.program(job.account, job.script));
-            program.await.map_err(|_| too_late())?
-        };
-        let begun = Instant::now();
+    async fn run(&self, job: &Job<'_>, time: Deadline) -> Result<Success, Refusal> {
         let key = (self.config.reuse.is_some() && job.caller.is_some())
             .then(|| places::key(job.caller.unwrap_or_default(), job.script));
         // The compiler has places of its own: whoever waits for it keeps no compiled script from running.
+        let begun = Instant::now();
         let program = match &self.engine {
             Engine::Compiler(cache) if !key.is_some_and(|key| self.places.keeps(&key)) => {
-                Some(compiled(cache, begun + allowed).await?)
+                let late = time.within(time.allowed);
+                Some(cache.program(job.account, job.script, late).await?)
             }
             _ => None,
         };
-        let (place, process) = self.place(job.account, key).await?;
         // The wait for a place is not the script's; a compilation is.
-        let deadline = match &program {
-            Some(_) => begun + allowed,
-            None => Instant::now() + allowed,
-        };
+        let left = time.allowed.saturating_sub(begun.elapsed());
+        let (place, process) = self.place(job.account, key, time).await?;
+        let deadline = time.within(left);
         let execution = Execution {
             key,
             deadline,
-            allowed,
+            allowed: time.allowed,
         };
         if let Some(mut process) = process {
             self.metrics.process_started("kept");
@@ -258,7 +258,10 @@ impl Runtime {
         match &self.engine {
             Engine::Interpreter(pool) => {
                 let process = timeout_at(deadline, pool.take()).await;
-                let mut process = process.map_err(|_| too_late())??;
+                let mut process = process.map_err(|_| {
+                    let message = "no process was ready for the script within its time limit; try again in a moment";
+                    Failure::new(FailureKind::Starved, message)
+                })??;
                 process.occupy(place);
                 if key.is_some() {
                     execution::look(&mut process, self.language.more_threads());
@@ -270,7 +273,7 @@ impl Runtime {
                 // The process that was kept a moment ago may have gone to another.
                 let program = match program {
                     Some(program) => program,
-                    None => compiled(cache, deadline).await?,
+                    None => cache.program(job.account, job.script, deadline).await?,
                 };
                 let internal =
                     |error: std::io::Error| Failure::new(FailureKind::Internal, error.to_string());
@@ -323,21 +326,57 @@ impl Runtime {
         Ok(success)
     }
 
+    /// A place among the large bodies in memory; waits a little for one. It counts as a request that was refused where there
+    /// is none.
+    pub async fn body_place(
+        &self,
+        account: &str,
+        time: Deadline,
+    ) -> Result<Place<Process>, ApiError> {
+        let unfinished = Unfinished(Some(&self.metrics));
+        let place = self.turn(&self.bodies, account, None, time).await;
+        unfinished.finish();
+        let (place, _) = place.map_err(|refused| {
+            self.metrics.rejected();
+            match refused {
+                Refused::Share => ApiError::RateLimited(format!(
+                    "this caller has its share of {} large requests at once, and waits for more already; try again in a moment",
+                    self.bodies.share()
+                )),
+                Refused::Full => ApiError::Unavailable(format!(
+                    "too many large requests at once ({}); try again in a moment",
+                    self.config.max_concurrency
+                )),
+            }
+        })?;
+        Ok(place)
+    }
+
+    async fn turn(
+        &self,
+        places: &Arc<Places<Process>>,
+        account: &str,
+        key: Option<places::Key>,
+        time: Deadline,
+    ) -> Result<(Place<Process>, Option<Process>), Refused> {
+        match places.take(account, key)? {
+            Turn::Now(place) => Ok(place),
+            Turn::Later(queued) => {
+                let _queued = self.metrics.queued();
+                queued.wait(time.left(self.config.queue_wait)).await
+            }
+        }
+    }
+
     /// A place among the executions under way; waits a little for one.
     async fn place(
         &self,
         account: &str,
         key: Option<places::Key>,
+        time: Deadline,
     ) -> Result<(Place<Process>, Option<Process>), Refusal> {
         let begun = Instant::now();
-        let place = match self.places.take(account, key) {
-            Ok(Turn::Now(place)) => Ok(place),
-            Ok(Turn::Later(queued)) => {
-                let _queued = self.metrics.queued();
-                queued.wait(self.config.queue_wait).await
-            }
-            Err(refused) => Err(refused),
-        };
+        let place = self.turn(&self.places, account, key, time).await;
         self.metrics.waited(begun.elapsed());
         place.map_err(|refused| match refused {
             Refused::Share => Refusal::Share(format!(

@@ -11,7 +11,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
+use lambda_common::body::discard;
 use lambda_common::digest::digest;
 use lambda_common::shutdown::{Lifecycle, Phase, Signals};
 use lambda_common::trace_context::TraceContext;
@@ -20,15 +21,22 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::net::TcpListener;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout_at;
 use tracing::Instrument;
 
 use crate::config::Config;
+use crate::deadline::Deadline;
 use crate::error::ApiError;
+use crate::places::Place;
+use crate::process::Process;
 use crate::runtime::{Job, Runtime};
 
 /// How long a client may take to send a body.
 const BODY_LIMIT: Duration = Duration::from_secs(10);
+/// A larger one is read only once it has a place: thousands of these fit into memory, of the largest a few.
+const SMALL_BODY: u64 = 64 * 1024;
+/// How long what is refused is read on.
+const DISCARD_LIMIT: Duration = Duration::from_millis(500);
 const TIMEOUT_HEADER: &str = "x-timeout-seconds";
 /// Whose execution it is, in whatever words: a process is used again for the same words and the same script.
 const CALLER_HEADER: &str = "x-caller";
@@ -207,26 +215,24 @@ async fn execute_traced(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let begun = Instant::now();
-    let allowed = time_limit(&headers, &runtime.config)?;
-    let body = read_body(&headers, body, runtime.config.max_body_bytes).await?;
+    let time = Deadline::new(time_limit(&headers, &runtime.config)?);
+    let (body, _place) = read_body(runtime, &headers, body, time).await?;
     let request = parse(&body, runtime.config.max_script_bytes)?;
     drop(body);
     tracing::Span::current().record("session", digest(&request.request_id));
 
     let empty = "{}";
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let job = Job {
-        caller: text(CALLER_HEADER).filter(|caller| !caller.is_empty()),
-        account: text(ACCOUNT_HEADER).unwrap_or_default(),
+        caller: text(&headers, CALLER_HEADER).filter(|caller| !caller.is_empty()),
+        account: text(&headers, ACCOUNT_HEADER).unwrap_or_default(),
         script: &request.script_content,
         params: request.params.as_deref().map_or(empty, RawValue::get),
         context: request.context.as_deref().map_or(empty, RawValue::get),
     };
-    let executed = runtime.execute(&job, allowed).await;
+    let executed = runtime.execute(&job, time).await;
     let error = executed.as_ref().err().map(|error| error.code().1);
     tracing::info!(
-        duration_ms = begun.elapsed().as_millis() as u64,
+        duration_ms = time.begun.elapsed().as_millis() as u64,
         outcome = error.unwrap_or("OK"),
         "executed"
     );
@@ -264,26 +270,75 @@ fn time_limit(headers: &HeaderMap, config: &Config) -> Result<Duration, ApiError
     }
 }
 
-async fn read_body(headers: &HeaderMap, body: Body, most: usize) -> Result<bytes::Bytes, ApiError> {
-    let too_large =
-        || ApiError::PayloadTooLarge(format!("the body is larger than its limit of {most} bytes"));
+/// A body, and where it is large its place among those in memory.
+type Received = (Vec<u8>, Option<Place<Process>>);
+
+async fn read_body(
+    runtime: &Runtime,
+    headers: &HeaderMap,
+    mut body: Body,
+    time: Deadline,
+) -> Result<Received, ApiError> {
     let announced = headers
         .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > most as u64) {
-        return Err(too_large());
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    let account = text(headers, ACCOUNT_HEADER).unwrap_or_default();
+    let received = receive(runtime, account, announced.unwrap_or(0), &mut body, time).await;
+    if let Err(Unwanted::Refused(_)) = &received {
+        discard(&mut body, runtime.config.max_body_bytes, DISCARD_LIMIT).await;
     }
-    match timeout(BODY_LIMIT, Limited::new(body, most).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => Err(ApiError::InvalidRequest(format!(
-            "the body cannot be read: {error}"
-        ))),
-        Err(_) => Err(ApiError::InvalidRequest(format!(
-            "the body did not come within {} s",
-            BODY_LIMIT.as_secs()
-        ))),
+    received.map_err(|(Unwanted::Refused(error) | Unwanted::Broken(error))| error)
+}
+
+/// Why a body is not read to its end.
+enum Unwanted {
+    /// More may come.
+    Refused(ApiError),
+    /// It came too slowly, or broke off.
+    Broken(ApiError),
+}
+
+async fn receive(
+    runtime: &Runtime,
+    account: &str,
+    announced: u64,
+    body: &mut Body,
+    time: Deadline,
+) -> Result<Received, Unwanted> {
+    let broken = |what| Unwanted::Broken(ApiError::InvalidRequest(what));
+    let most = runtime.config.max_body_bytes;
+    let mut late = time.within(BODY_LIMIT);
+    let (mut bytes, mut place) = (Vec::new(), None);
+    loop {
+        let size = announced.max(bytes.len() as u64);
+        if size > most as u64 {
+            let message = format!("the body is larger than its limit of {most} bytes");
+            return Err(Unwanted::Refused(ApiError::PayloadTooLarge(message)));
+        }
+        if size > SMALL_BODY && place.is_none() {
+            let taken = runtime.body_place(account, time).await;
+            place = Some(taken.map_err(Unwanted::Refused)?);
+            late = time.within(BODY_LIMIT);
+            bytes.reserve_exact((size as usize).saturating_sub(bytes.len()));
+        }
+        match timeout_at(late, body.frame()).await {
+            Ok(None) => return Ok((bytes, place)),
+            Ok(Some(Ok(frame))) => bytes.extend_from_slice(&frame.into_data().unwrap_or_default()),
+            Ok(Some(Err(error))) => {
+                return Err(broken(format!("the body cannot be read: {error}")));
+            }
+            Err(_) => {
+                let seconds = time.begun.elapsed().as_secs_f64();
+                return Err(broken(format!(
+                    "the body did not come within {seconds:.1} s"
+                )));
+            }
+        }
     }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
 }
 
 fn parse(body: &[u8], max_script_bytes: usize) -> Result<ExecuteRequest, ApiError> {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use lambda_common::body::discard;
 use lambda_common::json;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -181,13 +181,13 @@ pub async fn json_body(request: Request, limit: usize) -> Result<Bytes, ApiError
     let mut body = request.into_body();
     let too_large = || ApiError::too_large(format!("the body is larger than {limit} bytes"));
     if declared.is_some_and(|length: u64| length > limit as u64) {
-        discard(&mut body, limit).await;
+        discard(&mut body, limit, DISCARD_TIMEOUT).await;
         return Err(too_large());
     }
     match timeout(BODY_TIMEOUT, Limited::new(&mut body, limit).collect()).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            discard(&mut body, limit).await;
+            discard(&mut body, limit, DISCARD_TIMEOUT).await;
             Err(too_large())
         }
         Ok(Err(_)) => Err(ApiError::invalid("the body broke off")),
@@ -196,16 +196,6 @@ pub async fn json_body(request: Request, limit: usize) -> Result<Bytes, ApiError
             BODY_TIMEOUT.as_secs()
         ))),
     }
-}
-
-/// Reads a little on: a caller that is still sending when the connection closes gets a reset and never sees why.
-async fn discard(body: &mut Body, limit: usize) {
-    let rest = Limited::new(body, limit);
-    let _ = timeout(DISCARD_TIMEOUT, async {
-        let mut rest = std::pin::pin!(rest);
-        while let Some(Ok(_)) = rest.frame().await {}
-    })
-    .await;
 }
 
 pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {

@@ -233,7 +233,24 @@ fn every_answer_has_the_form_of_the_contract() {
         (health.status, &body["status"], &body["language"]),
         (200, &json!("ok"), &json!("python"))
     );
-    assert_eq!(body["isolation"]["seccomp"], true);
+    let isolation = &body["isolation"];
+    assert_eq!(isolation["seccomp"], true);
+    // The metrics say the same.
+    let part = |name| {
+        python.metric(&format!(
+            "lambda_runtime_isolation{{language=\"python\",part=\"{name}\"}}"
+        ))
+    };
+    assert_eq!(part("seccomp"), 1.0);
+    let abi = isolation["landlock_abi"].as_f64().unwrap();
+    assert_eq!(python.metric("lambda_runtime_landlock_abi{"), abi);
+    assert_eq!(part("landlock") == 1.0, abi > 0.0);
+    assert_eq!(part("landlock_signals") == 1.0, abi >= 6.0);
+    assert_eq!(
+        part("user_namespace") == 1.0,
+        isolation["user_namespace"] == true
+    );
+    assert_eq!(part("cgroup_v2") == 1.0, isolation["cgroup"] == 2);
     assert!(
         body["version"].as_str().unwrap().starts_with("3."),
         "{body}"

@@ -159,6 +159,14 @@ impl Supervisor {
             .sum()
     }
 
+    /// The most memory that the supervisor itself ever took, in bytes.
+    pub fn peak_memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.unwrap().trim().split(' ').next().unwrap();
+        kib.parse::<usize>().unwrap() * 1024
+    }
+
     /// Sends SIGTERM and gives the exit status.
     pub fn stop(mut self) -> Option<i32> {
         nix::sys::signal::kill(
@@ -258,6 +266,58 @@ pub fn request(
         status,
         headers: headers.collect(),
         body: body.to_owned(),
+    }
+}
+
+/// A request of which only the head and `part` of a body of `length` bytes are sent, then the answer's status and how long
+/// it took.
+pub fn half_sent(
+    address: &str,
+    headers: &[(&str, &str)],
+    part: &[u8],
+    length: usize,
+) -> (u16, Duration) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let limit = Some(Duration::from_secs(60));
+    stream.set_read_timeout(limit).unwrap();
+    let headers: String = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
+    let head = format!(
+        "POST /execute HTTP/1.1\r\nhost: test\r\n{headers}content-length: {length}\r\n\r\n"
+    );
+    let begun = Instant::now();
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(part).unwrap();
+    let mut status = String::new();
+    BufReader::new(stream).read_line(&mut status).unwrap();
+    let status = status.split(' ').nth(1).expect("an answer").parse();
+    (status.unwrap(), begun.elapsed())
+}
+
+/// Node.js's worker, which takes some time more to start.
+pub struct SlowWorker {
+    pub path: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl SlowWorker {
+    pub fn new(milliseconds: u32) -> Self {
+        let images = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let worker = std::fs::read_to_string(images.join("runtime-nodejs/worker.js")).unwrap();
+        let begin = "function main() {";
+        assert!(worker.contains(begin));
+        let wait = format!(
+            "Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, {milliseconds});"
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("worker.js");
+        std::fs::write(&path, worker.replace(begin, &format!("{begin} {wait}"))).unwrap();
+        Self {
+            path,
+            _folder: folder,
+        }
     }
 }
 

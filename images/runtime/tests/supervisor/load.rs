@@ -2,12 +2,13 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{NODEJS, PYTHON, RUST, Supervisor};
+use crate::harness::{
+    NODEJS, PYTHON, RUST, SlowWorker, Supervisor, eventually, half_sent, request,
+};
 
 #[test]
 fn beyond_its_places_a_runtime_says_so_soon_and_goes_on() {
@@ -50,18 +51,86 @@ fn beyond_its_places_a_runtime_says_so_soon_and_goes_on() {
     assert_eq!(python.result("result = 2", json!({})), 2);
 }
 
+const LARGE: usize = 8 << 20;
+
+#[test]
+fn large_bodies_beyond_the_places_are_refused_unread() {
+    let settings = [
+        ("MAX_CONCURRENCY", "2"),
+        ("MAX_QUEUE", "2"),
+        ("QUEUE_SECONDS", "1"),
+    ];
+    let python = Supervisor::start(PYTHON, &settings);
+    let params = "x".repeat(LARGE);
+    let body = json!({"request_id": "r", "params": params, "script_content": "result = 1"});
+    let body = body.to_string();
+    let slow = "import time\ntime.sleep(10)\nresult = len(params)";
+    std::thread::scope(|scope| {
+        let served: Vec<_> = (0..2)
+            .map(|_| scope.spawn(|| python.result(slow, json!(params))))
+            .collect();
+        eventually("both run", Duration::from_secs(20), || {
+            python.metric("lambda_runtime_running{") == 2.0
+        });
+        let before = python.peak_memory();
+
+        // Who does not send more is answered all the same: nobody waits for it.
+        let half = || half_sent(&python.api, &[], &[b' '; 1000], LARGE);
+        let refused: Vec<_> = (0..20).map(|_| scope.spawn(half)).collect();
+        for call in refused {
+            let (status, time) = call.join().unwrap();
+            assert_eq!(status, 503);
+            assert!(time < Duration::from_secs(3), "{time:?}");
+        }
+
+        // Who sends all hears why not, and nothing of it was kept.
+        let refused: Vec<_> = (0..40)
+            .map(|_| scope.spawn(|| request(&python.api, "POST", "/execute", &[], body.as_bytes())))
+            .collect();
+        for call in refused {
+            let answer = call.join().unwrap();
+            let (status, code, message) = answer.error();
+            assert_eq!((status, code.as_str()), (503, "UNAVAILABLE"), "{message}");
+            assert!(message.contains("too many large requests"), "{message}");
+            assert_eq!(answer.headers["retry-after"], "1");
+        }
+        let more = python.peak_memory() - before;
+        assert!(more < 8 * LARGE, "{more} bytes for 40 refused bodies");
+        for call in served {
+            assert_eq!(call.join().unwrap(), LARGE);
+        }
+    });
+    assert_eq!(
+        python.metric("lambda_runtime_executions_total{language=\"python\",outcome=\"rejected\"}"),
+        60.0
+    );
+    assert_eq!(python.result("result = len(params)", json!(params)), LARGE);
+}
+
+#[test]
+fn a_body_that_comes_slowly_holds_no_place() {
+    let python = Supervisor::start(PYTHON, &[("MAX_CONCURRENCY", "1")]);
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| {
+            let limit = [("x-timeout-seconds", "2")];
+            half_sent(&python.api, &limit, &vec![b' '; 100_000], LARGE)
+        });
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(python.result("result = 1", json!({})), 1);
+        assert!(!slow.is_finished());
+        let (status, time) = slow.join().unwrap();
+        assert_eq!(status, 400);
+        assert!(time < Duration::from_secs(4), "{time:?}");
+    });
+    let params = "x".repeat(LARGE);
+    assert_eq!(python.result("result = len(params)", json!(params)), LARGE);
+}
+
 #[test]
 fn interpreters_start_a_few_at_a_time() {
-    let images = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let worker = std::fs::read_to_string(images.join("runtime-nodejs/worker.js")).unwrap();
-    let begin = "function main() {";
-    assert!(worker.contains(begin));
-    let wait = "Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300);";
-    let folder = tempfile::tempdir().unwrap();
-    let slow = folder.path().join("worker.js");
-    std::fs::write(&slow, worker.replace(begin, &format!("{begin} {wait}"))).unwrap();
+    let slow = SlowWorker::new(300);
     let settings = [
-        ("WORKER", slow.to_str().unwrap()),
+        ("WORKER", slow.path.to_str().unwrap()),
         ("WARM_PROCESSES", "0"),
         ("MAX_CONCURRENCY", "8"),
         ("START_CONCURRENCY", "2"),

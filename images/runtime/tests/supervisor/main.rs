@@ -4,6 +4,7 @@
 
 mod attacks;
 mod contract;
+mod deadline;
 mod harness;
 mod load;
 mod reuse;
