@@ -3,8 +3,8 @@
 pub mod body;
 pub mod configuration;
 pub mod connections;
-pub mod digest;
 pub mod error;
 pub mod json;
+pub mod masked;
 pub mod shutdown;
 pub mod trace_context;

@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use axum::{Router, middleware};
 use http_body_util::BodyExt;
 use lambda_common::body::discard;
-use lambda_common::digest::digest;
+use lambda_common::masked::masked;
 use lambda_common::shutdown::{Lifecycle, Phase, Signals};
 use lambda_common::trace_context::TraceContext;
 use lambda_common::{connections, json};
@@ -203,7 +203,7 @@ async fn execute(
         "execution",
         trace_id = trace.trace_id(),
         span_id = trace.span_id(),
-        session = tracing::field::Empty,
+        request_id = tracing::field::Empty,
     );
     execute_traced(&service.runtime, headers, body)
         .instrument(span)
@@ -219,7 +219,7 @@ async fn execute_traced(
     let (body, _place) = read_body(runtime, &headers, body, time).await?;
     let request = parse(&body, runtime.config.max_script_bytes)?;
     drop(body);
-    tracing::Span::current().record("session", digest(&request.request_id));
+    tracing::Span::current().record("request_id", masked(&request.request_id));
 
     let empty = "{}";
     let job = Job {

@@ -231,7 +231,7 @@ impl Observation {
     }
 }
 
-/// The first half of an id: enough to find it by, and the rest cannot be guessed.
+/// As `lambda_common::masked` has it.
 pub fn masked(id: Uuid) -> Uuid {
     Uuid::from_u64_pair(id.as_u64_pair().0, 0)
 }
