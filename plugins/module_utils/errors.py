@@ -45,6 +45,7 @@ REASONS = {
     "missing": "an object that is needed does not exist",
     "moved": "what was to be hit is elsewhere by now",
     "network": "NetworkPolicies are missing, or have no effect, or block what they allow",
+    "processes": "a pod may have fewer processes than it needs",
     "program": "a program is missing or too old",
     "python": "the Python is too old",
     "quota": "a quota is used up",
