@@ -49,8 +49,8 @@ printf 'GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n' >&3
 while IFS= read -r line <&3; do printf '%s\n' "$line"; done
 """
 
-# Told, and no fault where they are not there: what Landlock's scoping of signals stops, seccomp stops too; a user namespace
-# is the inventory's choice; limits hold with either version of cgroups.
+# Told, and no fault where they are not there: what Landlock's scoping of signals stops, seccomp stops too; a user
+# namespace is the inventory's choice; limits hold with either version of cgroups.
 _EXTRA = frozenset({"landlock_signals", "user_namespace", "cgroup_v2"})
 
 SPARE_PROCESSES = 100

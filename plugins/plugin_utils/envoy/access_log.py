@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-# Neither bodies nor the query: both may hold a caller's secrets. Of the path only what shows the first half of a request's
-# id (/api/v1/execute/ and 19 characters): whoever has the whole id of a session without a user may execute it.
+# Neither bodies nor the query: both may hold a caller's secrets. Of the path only what shows half of a request's id
+# (/api/v1/execute/ and 19 characters): whoever has the whole id of a session without a user may execute it.
 ACCESS_LOG_FIELDS = {
     "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
     "listener": "%FILTER_CHAIN_NAME%",
