@@ -64,7 +64,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "output": {"type": "path", "required": True},
 }
 
-_IGNORED = frozenset({"target", "__pycache__", ".git", "tests", "benches", "README.md"})
+_IGNORED = frozenset({"target", "__pycache__", ".git", "tests", "benches", "examples", "README.md"})
 """What lies in an image's folder and does not change the image."""
 
 _BUILDS_AT_ONCE = 3

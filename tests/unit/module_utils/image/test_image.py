@@ -74,12 +74,14 @@ def test_an_image_that_the_registry_has_is_not_built_and_the_table_is_written_on
     assert not _run(table)["changed"]
 
 
-def test_the_tag_follows_the_sources_and_the_base_but_not_the_readme(table: dict[str, Any]) -> None:
+def test_the_tag_follows_the_sources_and_the_base_but_not_the_readme_and_examples(table: dict[str, Any]) -> None:
     def tag() -> str:
         return _run(table, check_mode=True)["images"]["edge"]["tag"]
 
     before = tag()
     (table["folder"] / "README.md").write_text("something else\n")
+    (table["folder"] / "examples").mkdir()
+    (table["folder"] / "examples" / "floor.rs").write_text("fn main() {}\n")
     assert tag() == before
     (table["folder"] / "script").write_text("#!/bin/sh\n")
     with_script = tag()
