@@ -95,8 +95,15 @@ fn beside_others(supervisor: &Supervisor, other: &str, attacks: &[Attack]) {
             scope.spawn(move || {
                 together.wait();
                 let headers = [("X-Timeout-Seconds", attack.limit)];
-                let answer =
-                    supervisor.execute_with(&attack.script, attack.params.clone(), &headers);
+                let execute =
+                    || supervisor.execute_with(&attack.script, attack.params.clone(), &headers);
+                let mut answer = execute();
+                // A machine that is busy may not come to it: then nothing ran, as it says.
+                for _ in 0..4 {
+                    if answer.status == 503 {
+                        answer = execute();
+                    }
+                }
                 under_way.fetch_sub(1, Ordering::Relaxed);
                 answer
             })
@@ -829,7 +836,7 @@ fn rust_code_that_attacks() {
             status: 504,
             ..fails(
                 before_main("loop { std::hint::black_box(0); }"),
-                &["ran longer than its time limit of 6 s"],
+                &["its time limit of 6 s"],
             )
         },
         Attack {
@@ -837,7 +844,7 @@ fn rust_code_that_attacks() {
             status: 504,
             ..fails(
                 format!("#![no_main]\nmod first {{ #[no_mangle] extern \"C\" fn main() -> i32 {{ loop {{ std::hint::black_box(0); }} }} }}\n{}", handle("Ok(p)")),
-                &["ran longer than its time limit of 6 s"],
+                &["its time limit of 6 s"],
             )
         },
         fails(
