@@ -242,30 +242,33 @@ impl Runtime {
         // The wait for a place is not the script's; a compilation is.
         let left = time.allowed.saturating_sub(begun.elapsed());
         let (place, process) = self.place(job.account, key, time).await?;
-        let deadline = time.within(left);
-        let execution = Execution {
+        let execution = |deadline| Execution {
             key,
             deadline,
             allowed: time.allowed,
         };
+        let deadline = time.within(left);
         if let Some(mut process) = process {
             self.metrics.process_started("kept");
             process.occupy(place);
             return self
-                .run_in(process, State::Started, job, None, execution)
+                .run_in(process, State::Started, job, None, execution(deadline))
                 .await;
         }
         match &self.engine {
             Engine::Interpreter(pool) => {
-                let process = timeout_at(deadline, pool.take()).await;
+                let process = timeout_at(time.latest(), pool.take()).await;
                 let mut process = process.map_err(|_| {
-                    let message = "no process was ready for the script within its time limit; try again in a moment";
+                    let message =
+                        "no process was ready for the script in time; try again in a moment";
                     Failure::new(FailureKind::Starved, message)
                 })??;
                 process.occupy(place);
                 if key.is_some() {
                     execution::look(&mut process, self.language.more_threads());
                 }
+                // Nor is the wait for a process the script's.
+                let execution = execution(time.within(left));
                 self.run_in(process, State::Started, job, Some(job.script), execution)
                     .await
             }
@@ -293,7 +296,7 @@ impl Runtime {
                     open_files: 5,
                 });
                 // It is compiled already.
-                self.run_in(process, State::Begins, job, None, execution)
+                self.run_in(process, State::Begins, job, None, execution(deadline))
                     .await
             }
         }
