@@ -3,6 +3,7 @@
 pub mod body;
 pub mod configuration;
 pub mod connections;
+pub mod container;
 pub mod error;
 pub mod json;
 pub mod masked;

@@ -33,6 +33,10 @@ impl Account {
         self.anonymous
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn header(&self) -> HeaderValue {
         HeaderValue::try_from(&self.name).expect("both parts were visible ASCII")
     }

@@ -1,5 +1,6 @@
 //! The HTTP API. openapi.yaml describes it, and a test holds the two together.
 
+mod bodies;
 mod first_answers;
 mod functions;
 mod idempotency;
@@ -16,7 +17,6 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post, put};
 use axum::{Extension, Json, Router};
-use bytes::Bytes;
 use jiff::Timestamp;
 use lambda_common::shutdown::Lifecycle;
 use lambda_common::trace_context::TraceContext;
@@ -41,9 +41,10 @@ use crate::redis_master::{RedisMaster, RedisUnavailable};
 use crate::runtime_client::{Execution, Owner, RuntimeClient};
 use crate::session::{self, Session, StoredSession};
 use crate::store::{Kept, Refusal, Store};
+use bodies::Bodies;
 use first_answers::FirstAnswers;
 use observe::Facts;
-use request::{JsonText, LanguageTitle, UserId, json_body, session_id};
+use request::{JsonText, LanguageTitle, ReceivedBody, UserId, json_body, session_id};
 
 /// Within the second that a kubelet's probe waits by default.
 const READINESS_TIMEOUT: Duration = Duration::from_millis(800);
@@ -61,6 +62,7 @@ pub struct Api {
     lifecycle: Lifecycle,
     first_answers: FirstAnswers,
     requests: Semaphore,
+    bodies: Arc<Bodies>,
     /// A limit for each language: a slow runtime holds up callers of its own language alone.
     executions: PerLanguage<Semaphore>,
     /// Executions that go on although their caller went away.
@@ -91,6 +93,7 @@ impl Api {
             store: Store::new(redis.clone(), &config.redis, config.kept, metrics.clone()),
             runtimes: RuntimeClient::new(&config, metrics.clone()),
             requests: Semaphore::new(config.max_concurrent_requests),
+            bodies: Arc::new(Bodies::new(config.max_bodies_in_memory)),
             executions: PerLanguage {
                 nodejs: executions(),
                 python: executions(),
@@ -306,7 +309,7 @@ async fn initialize(
     let language = name.language;
     facts.set_language(language);
     let account = Account::of(request.headers(), user_id.as_deref());
-    let body = json_body(request, api.config.max_body_size).await?;
+    let body = json_body(&api, &account, request).await?;
     let body: InitializeBody<'_> = request::parse(&body)?;
     let context = body
         .context
@@ -430,7 +433,7 @@ async fn execute(
     let time_limit = request::time_limit(request.headers(), api.config.runtime_timeout)?;
     let idempotency_key = request::idempotency_key(request.headers())?.map(str::to_owned);
     let account = Account::of(request.headers(), user_id.as_deref());
-    let body = json_body(request, api.config.max_body_size).await?;
+    let body = json_body(&api, &account, request).await?;
     let parsed: ExecuteBody<'_> = request::parse(&body)?;
     parsed.params.checked("params", api.config.max_body_size)?;
     let stored = find_session(&api, request_id).await?;
@@ -456,7 +459,7 @@ async fn execute(
         return asked.run(&api).await.map(IntoResponse::into_response);
     };
     let limit = time_limit.map_or_else(String::new, |limit| limit.as_nanos().to_string());
-    let whole_request = [request_id.as_bytes(), limit.as_bytes(), &*asked.body];
+    let whole_request = [&request_id.as_bytes()[..], limit.as_bytes(), &*asked.body];
     let key = idempotency::Key::new(account, &asked.owner.caller, &key, &whole_request);
     let work = {
         let api = api.clone();
@@ -468,7 +471,7 @@ async fn execute(
 /// An execution that its session's owner asks for.
 struct Asked {
     request_id: Uuid,
-    body: Bytes,
+    body: ReceivedBody,
     stored: StoredSession,
     owner: Owner,
     time_limit: Option<Duration>,

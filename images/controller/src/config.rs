@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::http::Uri;
 use lambda_common::configuration::{ConfigError, Environment, quoted};
+use lambda_common::container;
 use redis::IntoConnectionInfo;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tracing::level_filters::LevelFilter;
@@ -29,6 +30,8 @@ pub struct Config {
     pub max_script_size: usize,
     pub max_context_size: usize,
     pub max_body_size: usize,
+    /// Of all bodies beyond 64 KiB that are there at once.
+    pub max_bodies_in_memory: usize,
     pub max_result_size: usize,
     pub max_functions_per_user: u32,
     pub kept: KeptLimits,
@@ -242,6 +245,12 @@ impl Variables<'_> {
                 &format!("at least MAX_SCRIPT_SIZE ({max_script_size}), as the script is a part of the body"),
             );
         }
+        // An eighth, as a body is copied on its way: its text, what is stored or sent on, and the answer.
+        let max_bodies = self.bytes(
+            "MAX_BODIES_IN_MEMORY",
+            (container::memory_bytes() / 8).min(1 << 30),
+            2 * max_body_size..=1 << 40,
+        );
         let max_context_size = self.bytes("MAX_CONTEXT_SIZE", 256 << 10, 2..=512 << 20);
         let kept_bytes = self.bytes("MAX_KEPT_BYTES_PER_CALLER", 64 << 20, 1..=1 << 40);
         let kept = KeptLimits {
@@ -269,6 +278,7 @@ impl Variables<'_> {
             max_script_size: max_script_size as usize,
             max_context_size: max_context_size as usize,
             max_body_size: max_body_size as usize,
+            max_bodies_in_memory: max_bodies as usize,
             max_result_size: self.bytes("MAX_RESULT_SIZE", 8 << 20, 1..=512 << 20) as usize,
             max_concurrent_requests: self.number(
                 "MAX_CONCURRENT_REQUESTS",

@@ -164,7 +164,7 @@ impl Config {
 
         let memory = variables.bytes(
             "POD_MEMORY_BYTES",
-            crate::limits::container_memory_bytes(),
+            lambda_common::container::memory_bytes(),
             64 * MIB..=1 << 50,
         );
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);

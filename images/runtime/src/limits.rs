@@ -69,37 +69,6 @@ impl ProcessLimits {
     }
 }
 
-/// Memory that this container may use: its cgroup's limit (v2, then v1), else the machine's memory.
-pub fn container_memory_bytes() -> u64 {
-    let cgroup = [
-        "/sys/fs/cgroup/memory.max",
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-    ]
-    .iter()
-    .find_map(|file| {
-        std::fs::read_to_string(file)
-            .ok()?
-            .trim()
-            .parse::<u64>()
-            .ok()
-    });
-    let machine = std::fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| {
-            text.lines().find_map(|line| {
-                line.strip_prefix("MemTotal:")?
-                    .trim()
-                    .split(' ')
-                    .next()?
-                    .parse()
-                    .ok()
-            })
-        })
-        .map_or(u64::MAX, |kib: u64| kib * 1024);
-    // cgroup v1 says "no limit" with a number near 2^63.
-    cgroup.unwrap_or(u64::MAX).min(machine)
-}
-
 /// How many processes and threads this container may have, and what says so. None where nothing does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessCount {
@@ -164,11 +133,5 @@ mod tests {
         assert_eq!(least(None), None);
         std::fs::write(cgroup.path().join("pids.max"), "9\n").unwrap();
         assert_eq!(least(None), Some((9, "pids.max".into())));
-    }
-
-    #[test]
-    fn container_memory_is_a_machine_s_size() {
-        let bytes = super::container_memory_bytes();
-        assert!((64 << 20..1 << 50).contains(&bytes), "{bytes}");
     }
 }

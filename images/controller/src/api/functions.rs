@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use super::observe::Facts;
 use super::request::{self, LanguageTitle, UserId, json_body};
 use super::{Api, checked_script};
+use crate::account::Account;
 use crate::database::DatabaseUnavailable;
 use crate::database::functions::{Function, FunctionStore, Registered, Removed, Script};
 use crate::error::{ApiError, ErrorCode};
@@ -112,7 +113,8 @@ pub async fn register(
     let name = LanguageTitle::in_path(request.uri().path())?;
     facts.set_language(name.language);
     let owner = user_id.ok_or_else(no_user)?;
-    let body = json_body(request, api.config.max_body_size).await?;
+    let account = Account::of(request.headers(), Some(&owner));
+    let body = json_body(&api, &account, request).await?;
     let body: RegisterBody<'_> = request::parse(&body)?;
     let script = checked_script(body.script_content, api.config.max_script_size)?;
     let registered = store(&api)?

@@ -1,12 +1,13 @@
 //! What a request must look like. Whatever does not is answered with INVALID_REQUEST or PAYLOAD_TOO_LARGE.
 
+use std::ops::Deref;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use lambda_common::body::discard;
 use lambda_common::json;
 use serde::Deserialize;
@@ -14,8 +15,10 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::Operation;
+use super::bodies::{NoRoom, Room, SMALL};
 use super::observe::Facts;
+use super::{Api, Operation, SHED_RETRY_AFTER, shed};
+use crate::account::Account;
 use crate::error::ApiError;
 use crate::language::Language;
 
@@ -162,8 +165,26 @@ pub fn session_id(path: &str) -> Result<Uuid, ApiError> {
     })
 }
 
-/// The body of a request that must carry JSON.
-pub async fn json_body(request: Request, limit: usize) -> Result<Bytes, ApiError> {
+/// A body, with the room that it takes where it is large.
+pub struct ReceivedBody {
+    bytes: Vec<u8>,
+    _room: Option<Room>,
+}
+
+impl Deref for ReceivedBody {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// The body of a request that must carry JSON. A large one is read once there is room for it.
+pub async fn json_body(
+    api: &Api,
+    account: &Account,
+    request: Request,
+) -> Result<ReceivedBody, ApiError> {
     let content_type = single_header(request.headers(), header::CONTENT_TYPE.as_str())?;
     let media_type = content_type
         .unwrap_or_default()
@@ -179,22 +200,69 @@ pub async fn json_body(request: Request, limit: usize) -> Result<Bytes, ApiError
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse().ok());
     let mut body = request.into_body();
-    let too_large = || ApiError::too_large(format!("the body is larger than {limit} bytes"));
-    if declared.is_some_and(|length: u64| length > limit as u64) {
-        discard(&mut body, limit, DISCARD_TIMEOUT).await;
-        return Err(too_large());
-    }
-    match timeout(BODY_TIMEOUT, Limited::new(&mut body, limit).collect()).await {
-        Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            discard(&mut body, limit, DISCARD_TIMEOUT).await;
-            Err(too_large())
-        }
-        Ok(Err(_)) => Err(ApiError::invalid("the body broke off")),
-        Err(_) => Err(ApiError::invalid(format!(
+    let reading = receive(api, account, declared, &mut body);
+    let received = timeout(BODY_TIMEOUT, reading).await.unwrap_or_else(|_| {
+        Err(Unwanted::Broken(ApiError::invalid(format!(
             "the body did not arrive within {} s",
             BODY_TIMEOUT.as_secs()
-        ))),
+        ))))
+    });
+    match received {
+        Ok(body) => Ok(body),
+        Err(Unwanted::Broken(error)) => Err(error),
+        Err(Unwanted::Refused(error)) => {
+            discard(&mut body, api.config.max_body_size, DISCARD_TIMEOUT).await;
+            Err(error)
+        }
+    }
+}
+
+/// Why a body is not read to its end.
+enum Unwanted {
+    /// More may come.
+    Refused(ApiError),
+    Broken(ApiError),
+}
+
+async fn receive(
+    api: &Api,
+    account: &Account,
+    declared: Option<usize>,
+    body: &mut Body,
+) -> Result<ReceivedBody, Unwanted> {
+    let most = api.config.max_body_size;
+    let (mut bytes, mut room) = (Vec::new(), None);
+    loop {
+        let size = bytes.len().max(declared.unwrap_or(0));
+        if size > most {
+            let error = ApiError::too_large(format!("the body is larger than {most} bytes"));
+            return Err(Unwanted::Refused(error));
+        }
+        if size > SMALL && room.is_none() {
+            // Of unknown length it may be the largest.
+            let taken = api.bodies.take(account.name(), declared.unwrap_or(most));
+            room = Some(taken.map_err(|why| Unwanted::Refused(no_room(api, why)))?);
+            bytes.reserve_exact(size - bytes.len());
+        }
+        match body.frame().await {
+            None => {
+                return Ok(ReceivedBody { bytes, _room: room });
+            }
+            Some(Ok(frame)) => bytes.extend_from_slice(&frame.into_data().unwrap_or_default()),
+            Some(Err(_)) => {
+                return Err(Unwanted::Broken(ApiError::invalid("the body broke off")));
+            }
+        }
+    }
+}
+
+fn no_room(api: &Api, why: NoRoom) -> ApiError {
+    match why {
+        NoRoom::Full => shed(api, "bodies", "the controller has too many large bodies"),
+        NoRoom::Share => ApiError::rate_limited(
+            "this caller sends as many large bodies at once as one may; nothing ran",
+            SHED_RETRY_AFTER,
+        ),
     }
 }
 

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::controller::Controller;
+use crate::support::controller::{Controller, JSON};
 use crate::support::eventually;
 use crate::support::redis::Redis;
 use crate::support::runtime::Runtime;
@@ -76,4 +76,43 @@ async fn beyond_the_limit_of_requests_only_probes_are_answered() {
     let (answer, ()) = tokio::join!(controller.execute(&slow, json!({})), beside);
     answer.expect(200);
     controller.initialize("rust-x", "echo").await.expect(200);
+}
+
+#[tokio::test]
+async fn large_bodies_are_read_where_there_is_room_and_one_caller_has_half_of_it() {
+    let (redis, runtime) = (Redis::start().await, Runtime::start().await);
+    let limits = [
+        ("MAX_SCRIPT_SIZE", "100k"),
+        ("MAX_BODY_SIZE", "200k"),
+        ("MAX_BODIES_IN_MEMORY", "800k"),
+    ];
+    let controller = Controller::start_with(&redis.url(), &runtime.url(), &limits).await;
+    let id = controller.session_of("one", "nodejs-x", "sleep 1000").await;
+    let others = controller.session_of("other", "nodejs-x", "sleep 0").await;
+    let body = json!({"params": "x".repeat(150_000)}).to_string();
+    let execute = async |user: &'static str, id: &str, body: &str| {
+        let path = format!("/api/v1/execute/{id}");
+        let headers = [JSON, ("x-user-id", user)];
+        controller
+            .call("POST", &path, &headers, body.as_bytes())
+            .await
+    };
+    let beside = async {
+        eventually("two executions run", Duration::from_secs(1), async || {
+            runtime.counts.started() == 2
+        })
+        .await;
+        let refused = execute("one", &id, &body).await.expect(429);
+        assert!(refused.message().contains("large bodies"), "{refused:?}");
+        execute("other", &others, &body).await.expect(200);
+        execute("one", &id, "{}").await.expect(200);
+    };
+    let (one, two, ()) = tokio::join!(
+        execute("one", &id, &body),
+        execute("one", &id, &body),
+        beside
+    );
+    one.expect(200);
+    two.expect(200);
+    execute("one", &id, &body).await.expect(200);
 }
