@@ -2,7 +2,7 @@
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -15,9 +15,9 @@ const AT_A_TIME: usize = 4;
 /// and time limits only.
 const PLACES: [(&str, &str); 2] = [("MAX_CONCURRENCY", "26"), ("QUEUE_SECONDS", "30")];
 
-/// How often a machine may be too busy for the compiler to tell a script that takes too long from one that does not. Nothing
-/// ran then, as 503 says.
-const STARVED_AT_MOST: usize = 5;
+/// For which a machine may be too busy to start a process, or to tell a script that takes too long to compile from one that
+/// does not. Nothing ran then, as 503 says.
+const BUSY_FOR: Duration = Duration::from_secs(60);
 
 struct Attack {
     script: String,
@@ -102,10 +102,9 @@ fn beside_others(supervisor: &Supervisor, other: &str, attacks: &[Attack]) {
                 let ask =
                     || supervisor.execute_with(&attack.script, attack.params.clone(), &headers);
                 let mut answer = ask();
-                for _ in 0..STARVED_AT_MOST {
-                    if answer.status != 503 {
-                        break;
-                    }
+                let asked = Instant::now();
+                while answer.status == 503 && asked.elapsed() < BUSY_FOR {
+                    std::thread::sleep(Duration::from_millis(500));
                     answer = ask();
                 }
                 under_way.fetch_sub(1, Ordering::Relaxed);
