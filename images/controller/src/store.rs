@@ -12,6 +12,9 @@ use crate::config::{KeptLimits, RedisConfig};
 use crate::metrics::{Metrics, RefusalLabels};
 use crate::redis_master::{Lane, RedisMaster, RedisUnavailable};
 
+/// Of keys, for whom only bytes are bounded. A number of Lua holds it exactly.
+const ANY_NUMBER: u64 = 1 << 52;
+
 const KEEP: &str = include_str!("store/keep.lua");
 const REMOVE: &str = include_str!("store/remove.lua");
 const FIND: &str = include_str!("store/find.lua");
@@ -117,7 +120,7 @@ impl Store {
         for owner in &owners {
             let (keys, bytes) = match owner {
                 Owner::Account(_) => (self.limits.keys, self.limits.bytes),
-                Owner::Anonymous => (u64::MAX >> 12, self.limits.anonymous_bytes),
+                Owner::Anonymous => (ANY_NUMBER, self.limits.anonymous_bytes),
             };
             command.arg(keys).arg(bytes);
         }

@@ -32,6 +32,8 @@ def test_the_designs_numbers(objects: Objects) -> None:
 
 def test_the_release_names_the_workload_and_its_service(objects: Objects) -> None:
     service = objects.one("Service", "runtime")
+    # Its name leads to each pod, and the controller chooses.
+    assert service["spec"]["clusterIP"] == "None"
     assert {port["name"]: port["port"] for port in service["spec"]["ports"]} == {"http": 8080, "metrics": 9090}
     labels = objects.one("Deployment", "runtime")["spec"]["template"]["metadata"]["labels"]
     assert labels["app.kubernetes.io/name"] == "runtime"

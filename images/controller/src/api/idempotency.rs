@@ -150,17 +150,7 @@ async fn end(api: &Api, key: &Key, claim: &[u8], response: Response) -> Response
     let kept = if report.is_some_and(|report| report.code.nothing_ran()) {
         api.store.remove(&key.account, &key.name, claim).await
     } else {
-        let (how, mut text) = if body.len() > LARGEST_KEPT {
-            let line = format!("{} too-large {status}\n", key.fingerprint);
-            (How::Force, line.into_bytes())
-        } else {
-            let line = format!("{} answered {code} {status}\n", key.fingerprint);
-            (How::Keep, line.into_bytes())
-        };
-        if how == How::Keep {
-            text.extend_from_slice(&body);
-        }
-        keep_answer(api, key, how, &text, status).await
+        keep_answer(api, key, code, status, &body).await
     };
     if let Err(RedisUnavailable(cause)) = kept {
         // The answer itself is none the worse: whoever asks again is told that nothing is known.
@@ -169,23 +159,27 @@ async fn end(api: &Api, key: &Key, claim: &[u8], response: Response) -> Response
     Response::from_parts(head, Body::from(body))
 }
 
+/// Where it is too large, or more than its caller may keep, only that there was one.
 async fn keep_answer(
     api: &Api,
     key: &Key,
-    how: How,
-    text: &[u8],
+    code: &str,
     status: u16,
+    body: &[u8],
 ) -> Result<(), RedisUnavailable> {
-    let values = [(&*key.name, text)];
-    let kept = api.store.keep(how, &key.account, KEPT_FOR, &values).await?;
-    if matches!(kept, Kept::Refused(_)) {
-        let line = format!("{} too-large {status}\n", key.fingerprint);
-        let values = [(&*key.name, line.as_bytes())];
-        api.store
-            .keep(How::Force, &key.account, KEPT_FOR, &values)
-            .await?;
+    let keep = async |how, text: &[u8]| {
+        let values = [(&*key.name, text)];
+        api.store.keep(how, &key.account, KEPT_FOR, &values).await
+    };
+    if body.len() <= LARGEST_KEPT {
+        let line = format!("{} answered {code} {status}\n", key.fingerprint);
+        let text = [line.as_bytes(), body].concat();
+        if keep(How::Keep, &text).await? == Kept::Kept {
+            return Ok(());
+        }
     }
-    Ok(())
+    let line = format!("{} too-large {status}\n", key.fingerprint);
+    keep(How::Force, line.as_bytes()).await.map(drop)
 }
 
 fn repeated(key: &Key, there: &[u8]) -> (Result<Response, ApiError>, &'static str) {
