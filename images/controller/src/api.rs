@@ -1,6 +1,5 @@
 //! The HTTP API. openapi.yaml describes it, and a test holds the two together.
 
-mod bodies;
 mod first_answers;
 mod functions;
 mod idempotency;
@@ -30,6 +29,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::account::Account;
+use crate::bodies::{self, AnswerRoom, Bodies};
 use crate::config::Config;
 use crate::database::Database;
 use crate::database::functions::FunctionStore;
@@ -38,10 +38,9 @@ use crate::error::ApiError;
 use crate::language::{Language, PerLanguage};
 use crate::metrics::{LanguageLabels, Metrics, ShedLabels};
 use crate::redis_master::{RedisMaster, RedisUnavailable};
-use crate::runtime_client::{Execution, Owner, RuntimeClient};
+use crate::runtime_client::{Execution, Order, Owner, RuntimeClient};
 use crate::session::{self, Session, StoredSession};
 use crate::store::{Kept, Refusal, Store};
-use bodies::Bodies;
 use first_answers::FirstAnswers;
 use observe::Facts;
 use request::{JsonText, LanguageTitle, ReceivedBody, UserId, json_body, session_id};
@@ -89,11 +88,12 @@ impl Api {
             .map(|database| FunctionStore::new(database, config.max_functions_per_user));
         let redis = Arc::new(RedisMaster::new(&config.redis, metrics.clone()));
         let executions = || Semaphore::new(config.max_concurrent_executions);
+        let bodies = Arc::new(Bodies::new(config.max_bodies_in_memory));
         Api {
             store: Store::new(redis.clone(), &config.redis, config.kept, metrics.clone()),
-            runtimes: RuntimeClient::new(&config, metrics.clone()),
+            runtimes: RuntimeClient::new(&config, bodies.clone(), metrics.clone()),
             requests: Semaphore::new(config.max_concurrent_requests),
-            bodies: Arc::new(Bodies::new(config.max_bodies_in_memory)),
+            bodies,
             executions: PerLanguage {
                 nodejs: executions(),
                 python: executions(),
@@ -442,7 +442,7 @@ async fn execute(
     facts.set_language(session.language);
     let owner = Owner {
         caller: caller(&session, request_id),
-        account: account.header(),
+        account: account.clone(),
     };
     let longest = api.config.runtime_call_timeout();
     let asked = Asked {
@@ -456,7 +456,7 @@ async fn execute(
         deadline: Instant::from_std(facts.start) + longest,
     };
     let Some(key) = idempotency_key else {
-        return asked.run(&api).await.map(IntoResponse::into_response);
+        return asked.run(&api).await.map(bodies::held);
     };
     let limit = time_limit.map_or_else(String::new, |limit| limit.as_nanos().to_string());
     let whole_request = [&request_id.as_bytes()[..], limit.as_bytes(), &*asked.body];
@@ -465,7 +465,8 @@ async fn execute(
         let api = api.clone();
         async move { asked.run(&api).await.into_response() }
     };
-    idempotency::once(&api, key, longest, work).await
+    let answer = idempotency::once(&api, key, longest, work).await;
+    answer.map(bodies::held)
 }
 
 /// An execution that its session's owner asks for.
@@ -481,7 +482,8 @@ struct Asked {
 
 impl Asked {
     /// Once the body is checked.
-    async fn run(self, api: &Api) -> Result<Json<Executed>, ApiError> {
+    async fn run(mut self, api: &Api) -> Result<Response, ApiError> {
+        let room = self.body.room.take();
         let session = self.stored.session().map_err(unreadable)?;
         let language = session.language;
         let Ok(_permit) = api.executions.get(language).try_acquire() else {
@@ -501,24 +503,27 @@ impl Asked {
                 .min(Instant::now() + api.config.call_timeout(limit)),
             None => self.deadline,
         };
-        let executed = api
-            .runtimes
-            .execute(
-                language,
-                &execution,
-                self.owner,
-                self.time_limit,
-                &self.trace,
-                deadline,
-            )
-            .await
-            .map_err(|failure| failure.into_api_error(language))?;
-        Ok(Json(Executed {
+        let order = Order {
+            language,
+            owner: self.owner,
+            time_limit: self.time_limit,
+            deadline,
+            trace: &self.trace,
+            room,
+        };
+        let executed = api.runtimes.execute(order, &execution).await;
+        let executed = executed.map_err(|failure| failure.into_api_error(language))?;
+        let mut response = Json(Executed {
             result: executed.result,
             request_id: self.request_id,
             execution_time_ms: executed.execution_time_ms,
             memory_usage_bytes: executed.memory_usage_bytes,
-        }))
+        })
+        .into_response();
+        if let Some(room) = executed.room {
+            response.extensions_mut().insert(AnswerRoom(Arc::new(room)));
+        }
+        Ok(response)
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Config {
     pub max_script_size: usize,
     pub max_context_size: usize,
     pub max_body_size: usize,
-    /// Of all bodies beyond 64 KiB that are there at once.
+    /// Of all bodies and answers beyond 64 KiB that are there at once.
     pub max_bodies_in_memory: usize,
     pub max_result_size: usize,
     pub max_functions_per_user: u32,

@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod api;
+mod bodies;
 pub mod config;
 pub mod database;
 pub mod error;

@@ -4,13 +4,13 @@
 mod pods;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use lambda_common::trace_context::TraceContext;
@@ -20,6 +20,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
+use crate::account::Account;
+use crate::bodies::{self, Bodies, Room, Unread};
 use crate::config::{Config, RuntimeUrl};
 use crate::error::{ApiError, ErrorCode};
 use crate::language::{Language, PerLanguage};
@@ -33,6 +35,8 @@ const ASKED_WHEN_BUSY: usize = 3;
 /// When no pod can be reached: before they are tried again; doubles each time. Mostly they are being replaced, and the
 /// name leads elsewhere a moment later.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// Before the deadline, where an answer waits for room.
+const ANSWER_WITHOUT_ROOM: Duration = Duration::from_millis(200);
 /// By which a runtime learns how long the script may run, where that is not its default.
 const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("x-timeout-seconds");
 /// By which it learns whose execution it is: it may run a script again in a process that ran it before, for the same caller.
@@ -44,12 +48,26 @@ const ACCOUNT_HEADER: HeaderName = HeaderName::from_static("x-account");
 pub struct Owner {
     /// Who may share a process.
     pub caller: HeaderValue,
-    /// Whose share of the places it takes.
-    pub account: HeaderValue,
+    /// Whose share of the places it takes, and of the memory of large bodies.
+    pub account: Account,
+}
+
+/// How a script is to be executed.
+pub struct Order<'a> {
+    pub language: Language,
+    pub owner: Owner,
+    /// At most, where there is such a limit.
+    pub time_limit: Option<Duration>,
+    pub deadline: Instant,
+    pub trace: &'a TraceContext,
+    /// What the caller's body took, which is given back before a large answer takes its own: were both held, callers'
+    /// answers would wait for each other.
+    pub room: Option<Room>,
 }
 
 pub struct RuntimeClient {
     runtimes: Arc<PerLanguage<Runtime>>,
+    bodies: Arc<Bodies>,
     metrics: Arc<Metrics>,
     max_retries: u32,
     max_result_size: usize,
@@ -86,6 +104,10 @@ struct RuntimeRequest<'a> {
     language: Language,
     body: Bytes,
     headers: HeaderMap,
+    /// Whose share of the memory a large answer takes.
+    account: &'a str,
+    room: Mutex<Option<Room>>,
+    deadline: Instant,
     /// The same for the same caller's same script.
     affinity: u64,
     /// Whether a runtime may have read of it.
@@ -107,6 +129,9 @@ pub struct ExecutionResult {
     pub result: Box<RawValue>,
     pub execution_time_ms: serde_json::Number,
     pub memory_usage_bytes: u64,
+    /// Where the answer is a large one.
+    #[serde(skip)]
+    pub room: Option<Room>,
 }
 
 #[derive(Deserialize)]
@@ -142,6 +167,8 @@ pub enum Failure {
     Timeout(String),
     /// The request left and no answer came: it is not known whether the script ran.
     Lost(String),
+    /// The script ran, and there was no memory for its large answer.
+    NoRoom,
     /// The runtime answered something that it should not.
     Broken(String),
 }
@@ -156,6 +183,7 @@ impl Failure {
             Failure::Rejected { .. } => "rejected",
             Failure::Timeout(_) => "timeout",
             Failure::Lost(_) => "lost",
+            Failure::NoRoom => "no_room",
             Failure::Broken(_) => "broken",
         }
     }
@@ -185,6 +213,10 @@ impl Failure {
                 ),
                 cause,
             ),
+            Failure::NoRoom => ApiError::internal(
+                "the script ran, and the controller had no memory for its large answer in time; it is not run again",
+                "no room for a large answer (MAX_BODIES_IN_MEMORY)",
+            ),
             Failure::Broken(cause) => ApiError::internal(
                 format!("the {language} runtime gave an answer that cannot be used"),
                 cause,
@@ -194,7 +226,7 @@ impl Failure {
 }
 
 impl RuntimeClient {
-    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Self {
+    pub fn new(config: &Config, bodies: Arc<Bodies>, metrics: Arc<Metrics>) -> Self {
         let runtimes = Arc::new(config.runtimes.clone().map(|_, url| Runtime::new(url)));
         let mut tasks = JoinSet::new();
         for language in Language::ALL {
@@ -212,6 +244,7 @@ impl RuntimeClient {
         }
         RuntimeClient {
             runtimes,
+            bodies,
             metrics,
             max_retries: config.runtime_max_retries,
             max_result_size: config.max_result_size,
@@ -220,17 +253,20 @@ impl RuntimeClient {
         }
     }
 
-    /// Executes once, for `time_limit` at most where there is one. Dropping the future closes the connection, by which
-    /// the runtime sees that nobody waits.
+    /// Executes once. Dropping the future closes the connection, by which the runtime sees that nobody waits.
     pub async fn execute(
         &self,
-        language: Language,
+        order: Order<'_>,
         execution: &Execution<'_>,
-        owner: Owner,
-        time_limit: Option<Duration>,
-        trace: &TraceContext,
-        deadline: Instant,
     ) -> Result<ExecutionResult, Failure> {
+        let Order {
+            language,
+            owner,
+            time_limit,
+            deadline,
+            trace,
+            room,
+        } = order;
         let mut call = CallRecord::begin(&self.metrics, language);
         let limit = time_limit.unwrap_or(self.timeout);
         let affinity = {
@@ -242,7 +278,7 @@ impl RuntimeClient {
             Bytes::from(serde_json::to_vec(execution).expect("JSON texts in a struct are JSON"));
         let mut headers = HeaderMap::new();
         headers.insert(CALLER_HEADER, owner.caller);
-        headers.insert(ACCOUNT_HEADER, owner.account);
+        headers.insert(ACCOUNT_HEADER, owner.account.header());
         if let Some(limit) = time_limit {
             let seconds = HeaderValue::try_from(limit.as_secs_f64().to_string());
             headers.insert(TIMEOUT_HEADER, seconds.expect("digits and a dot"));
@@ -259,6 +295,9 @@ impl RuntimeClient {
             language,
             body,
             headers,
+            account: owner.account.name(),
+            room: Mutex::new(room),
+            deadline,
             affinity,
             left: &left,
         };
@@ -337,19 +376,36 @@ impl RuntimeClient {
         place: &Place,
     ) -> Result<ExecutionResult, Failure> {
         let (connection, response) = self.send(request, place).await?;
-        let (head, body) = response.into_parts();
-        let body = match Limited::new(body, self.max_result_size).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => {
-                let limit = self.max_result_size;
+        let (head, mut body) = response.into_parts();
+        let declared = hyper::body::Body::size_hint(&body).exact();
+        // A moment earlier than all ends: so that the caller hears of the room, and not that the script took too long.
+        let patience = request.deadline - ANSWER_WITHOUT_ROOM;
+        let room = async |bytes| {
+            let body_room = request
+                .room
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            drop(body_room);
+            timeout_at(patience, self.bodies.wait(request.account, bytes)).await
+        };
+        let limit = self.max_result_size;
+        let declared = declared.and_then(|bytes| usize::try_from(bytes).ok());
+        let (body, room) = match bodies::read(&mut body, declared, limit, room).await {
+            Ok(read) => read,
+            Err(Unread::TooLarge) => {
                 return Err(Failure::Script(format!(
                     "the result is larger than {limit} bytes"
                 )));
             }
-            Err(error) => return Err(Failure::Lost(format!("while the answer was read: {error}"))),
+            Err(Unread::Refused(_)) => return Err(Failure::NoRoom),
+            Err(Unread::Broken(error)) => {
+                return Err(Failure::Lost(format!("while the answer was read: {error}")));
+            }
         };
         place.give_back(connection);
-        read_answer(head.status, &head.headers, &body)
+        let answer = read_answer(head.status, &head.headers, &body)?;
+        Ok(ExecutionResult { room, ..answer })
     }
 
     async fn send(
@@ -631,7 +687,8 @@ mod tests {
             _ => None,
         });
         let metrics = Arc::new(Metrics::new());
-        let client = RuntimeClient::new(&config.unwrap(), metrics.clone());
+        let bodies = Arc::new(Bodies::new(1 << 20));
+        let client = RuntimeClient::new(&config.unwrap(), bodies, metrics.clone());
         client.runtimes.get(Language::Rust).pods.set(&addresses);
         let json = RawValue::from_string("{}".to_owned()).unwrap();
         let execution = Execution {
@@ -642,13 +699,17 @@ mod tests {
         };
         let owner = Owner {
             caller: HeaderValue::from_static("user x"),
-            account: HeaderValue::from_static("user x"),
+            account: Account::of(&HeaderMap::new(), Some("x")),
         };
-        let trace = TraceContext::continued(&HeaderMap::new());
-        let deadline = Instant::now() + Duration::from_secs(32);
-        let result = client
-            .execute(Language::Rust, &execution, owner, None, &trace, deadline)
-            .await;
+        let order = Order {
+            language: Language::Rust,
+            owner,
+            time_limit: None,
+            deadline: Instant::now() + Duration::from_secs(32),
+            trace: &TraceContext::continued(&HeaderMap::new()),
+            room: None,
+        };
+        let result = client.execute(order, &execution).await;
         let asked = counts.iter().map(|count| count.load(Ordering::SeqCst));
         let language = Language::Rust;
         let retries = metrics

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 from .conftest import ROOT, Manifest, Objects, Render, RenderError
@@ -53,3 +60,57 @@ def test_a_new_table_restarts_it(render: Render, objects: Objects) -> None:
 def test_without_a_table_nothing_is_rendered(render: Render) -> None:
     with pytest.raises(RenderError, match="configuration is empty"):
         render(CHART, {"configuration": ""})
+
+
+def test_a_pod_begins_once_redis_takes_its_password(objects: Objects, tmp_path: Path, free_port: int) -> None:
+    (waits,) = objects.one("Deployment", "ratelimit")["spec"]["template"]["spec"]["initContainers"]
+    assert waits["image"] == "test/redis:1"
+    given = {"REDIS_USERNAME": "edge", "REDIS_PASSWORD": "right", "REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(free_port)}
+    assert {entry["name"] for entry in waits["env"]} == set(given)
+    log = tmp_path / "log"
+    with log.open("wb") as output, subprocess.Popen(waits["command"], env=os.environ | given, stdout=output) as program:
+        try:
+            eventually(lambda: b"waiting for Redis at 127.0.0.1" in log.read_bytes())
+            with subprocess.Popen(redis_server(free_port), cwd=tmp_path, stdout=subprocess.DEVNULL) as redis:
+                try:
+                    assert program.wait(20) == 0
+                finally:
+                    redis.terminate()
+        finally:
+            program.kill()
+    assert "right" not in log.read_text() + " ".join(waits["command"])
+
+
+def test_a_wrong_password_is_said_and_waited_for(objects: Objects, tmp_path: Path, free_port: int) -> None:
+    (waits,) = objects.one("Deployment", "ratelimit")["spec"]["template"]["spec"]["initContainers"]
+    given = {"REDIS_USERNAME": "edge", "REDIS_PASSWORD": "wrong", "REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(free_port)}
+    log = tmp_path / "log"
+    with log.open("wb") as output, subprocess.Popen(redis_server(free_port), cwd=tmp_path, stdout=subprocess.DEVNULL) as redis:
+        try:
+            with subprocess.Popen(waits["command"], env=os.environ | given, stdout=output) as program:
+                try:
+                    eventually(lambda: b"WRONGPASS" in log.read_bytes())
+                    assert program.poll() is None
+                finally:
+                    program.kill()
+        finally:
+            redis.terminate()
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def redis_server(port: int) -> list[str]:
+    users = ["--user", "edge", "on", ">right", "+ping", "--user", "default", "off"]
+    return ["redis-server", "--port", str(port), "--save", "", *users]
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -7,7 +7,6 @@ use axum::body::Body;
 use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
-use http_body_util::BodyExt;
 use lambda_common::body::discard;
 use lambda_common::json;
 use serde::Deserialize;
@@ -15,10 +14,10 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::bodies::{NoRoom, Room, SMALL};
 use super::observe::Facts;
 use super::{Api, Operation, SHED_RETRY_AFTER, shed};
 use crate::account::Account;
+use crate::bodies::{self, NoRoom, Room, Unread};
 use crate::error::ApiError;
 use crate::language::Language;
 
@@ -168,7 +167,7 @@ pub fn session_id(path: &str) -> Result<Uuid, ApiError> {
 /// A body, with the room that it takes where it is large.
 pub struct ReceivedBody {
     bytes: Vec<u8>,
-    _room: Option<Room>,
+    pub room: Option<Room>,
 }
 
 impl Deref for ReceivedBody {
@@ -231,28 +230,15 @@ async fn receive(
     body: &mut Body,
 ) -> Result<ReceivedBody, Unwanted> {
     let most = api.config.max_body_size;
-    let (mut bytes, mut room) = (Vec::new(), None);
-    loop {
-        let size = bytes.len().max(declared.unwrap_or(0));
-        if size > most {
+    let take = async |bytes| api.bodies.take(account.name(), bytes);
+    match bodies::read(body, declared, most, take).await {
+        Ok((bytes, room)) => Ok(ReceivedBody { bytes, room }),
+        Err(Unread::TooLarge) => {
             let error = ApiError::too_large(format!("the body is larger than {most} bytes"));
-            return Err(Unwanted::Refused(error));
+            Err(Unwanted::Refused(error))
         }
-        if size > SMALL && room.is_none() {
-            // Of unknown length it may be the largest.
-            let taken = api.bodies.take(account.name(), declared.unwrap_or(most));
-            room = Some(taken.map_err(|why| Unwanted::Refused(no_room(api, why)))?);
-            bytes.reserve_exact(size - bytes.len());
-        }
-        match body.frame().await {
-            None => {
-                return Ok(ReceivedBody { bytes, _room: room });
-            }
-            Some(Ok(frame)) => bytes.extend_from_slice(&frame.into_data().unwrap_or_default()),
-            Some(Err(_)) => {
-                return Err(Unwanted::Broken(ApiError::invalid("the body broke off")));
-            }
-        }
+        Err(Unread::Refused(why)) => Err(Unwanted::Refused(no_room(api, why))),
+        Err(Unread::Broken(_)) => Err(Unwanted::Broken(ApiError::invalid("the body broke off"))),
     }
 }
 

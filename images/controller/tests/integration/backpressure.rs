@@ -116,3 +116,41 @@ async fn large_bodies_are_read_where_there_is_room_and_one_caller_has_half_of_it
     two.expect(200);
     execute("one", &id, &body).await.expect(200);
 }
+
+#[tokio::test]
+async fn a_large_answer_waits_while_its_caller_has_others_and_nobody_else_does() {
+    let (redis, runtime) = (Redis::start().await, Runtime::start().await);
+    let limits = [
+        ("MAX_SCRIPT_SIZE", "100k"),
+        ("MAX_BODY_SIZE", "200k"),
+        ("MAX_BODIES_IN_MEMORY", "400k"),
+    ];
+    let controller = Controller::start_with(&redis.url(), &runtime.url(), &limits).await;
+    let execute = async |user: &'static str, id: &str, size: usize| {
+        let path = format!("/api/v1/execute/{id}");
+        let headers = [JSON, ("x-user-id", user)];
+        let body = json!({"params": "x".repeat(size)}).to_string();
+        controller
+            .call("POST", &path, &headers, body.as_bytes())
+            .await
+    };
+    // Beyond a caller's share, with bodies that take room of their own: one after the other, none against another.
+    let id = controller
+        .session_of("one", "nodejs-x", "large 300000")
+        .await;
+    let (one, two, three) = tokio::join!(
+        execute("one", &id, 90_000),
+        execute("one", &id, 90_000),
+        execute("one", &id, 10)
+    );
+    for answer in [one, two, three] {
+        let answer = answer.expect(200).json();
+        assert_eq!(answer["result"].as_str().map(str::len), Some(300_000));
+    }
+    let other = controller
+        .session_of("other", "nodejs-x", "large 150000")
+        .await;
+    let (one, other) = tokio::join!(execute("one", &id, 10), execute("other", &other, 10));
+    one.expect(200);
+    other.expect(200);
+}

@@ -181,10 +181,14 @@ fn what_is_not_as_it_was_is_not_used_again() {
 fn who_pretends_to_be_ready_spoils_its_own_next_execution_alone() {
     let supervisor = Supervisor::start(PYTHON, &[("WARM_PROCESSES", "0")]);
     let script = "import os\nos.write(4, b'R' + bytes(8) + (1).to_bytes(4, 'little') + b'1' + b'S' + bytes(12))\nwhile True: pass";
-    assert_eq!(run(&supervisor, "alice", script, json!({})), 1);
-    let pid = supervisor.executions()[0];
-    eventually("it stands still", Duration::from_secs(2), || {
-        state(pid) == 'T'
+    let mut kept = None;
+    eventually("it stands still", Duration::from_secs(20), || {
+        // On a busy machine it may take too long for the runtime, which ends it then.
+        if kept.is_none() && supervisor.executions().is_empty() {
+            assert_eq!(run(&supervisor, "alice", script, json!({})), 1);
+        }
+        kept = standing(&supervisor);
+        kept.is_some()
     });
     assert_eq!(run(&supervisor, "bob", counter(PYTHON), json!({})), 1);
     let headers = [("X-Caller", "alice"), ("X-Timeout-Seconds", "0.5")];
@@ -192,14 +196,18 @@ fn who_pretends_to_be_ready_spoils_its_own_next_execution_alone() {
     assert_eq!((status, code.as_str()), (504, "TIMEOUT"));
     assert_eq!(run(&supervisor, "bob", counter(PYTHON), json!({})), 2);
     eventually("it has ended", Duration::from_secs(2), || {
-        !supervisor.executions().contains(&pid)
+        !kept.is_some_and(|pid| supervisor.executions().contains(&pid))
     });
 }
 
-/// proc_pid_stat(5), field 3.
-fn state(pid: i32) -> char {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    text.rsplit_once(") ").unwrap().1.chars().next().unwrap()
+/// A process of an execution that has been stopped: proc_pid_stat(5), field 3.
+fn standing(supervisor: &Supervisor) -> Option<i32> {
+    supervisor.executions().into_iter().find(|pid| {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|text| {
+            text.rsplit_once(") ")
+                .is_some_and(|(_, rest)| rest.starts_with('T'))
+        })
+    })
 }
 
 #[test]
@@ -265,14 +273,13 @@ result = [builtins.n, found]",
 fn while_it_waits_it_stands_still_and_then_it_ends() {
     let supervisor = Supervisor::start(
         PYTHON,
-        &[("REUSE_IDLE_SECONDS", "1"), ("WARM_PROCESSES", "0")],
+        &[("REUSE_IDLE_SECONDS", "3"), ("WARM_PROCESSES", "0")],
     );
     assert_eq!(run(&supervisor, "alice", counter(PYTHON), json!({})), 1);
-    let pid = supervisor.executions()[0];
     eventually("it stands still", Duration::from_secs(2), || {
-        state(pid) == 'T'
+        standing(&supervisor).is_some()
     });
-    eventually("it ends", Duration::from_secs(4), || {
+    eventually("it ends", Duration::from_secs(6), || {
         kept(&supervisor) == 0 && supervisor.executions().is_empty()
     });
     assert_eq!(run(&supervisor, "alice", counter(PYTHON), json!({})), 1);

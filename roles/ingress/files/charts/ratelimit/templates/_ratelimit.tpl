@@ -1,17 +1,46 @@
+{{- define "ratelimit.credentials" }}
+{{- range $key := list "username" "password" }}
+- name: REDIS_{{ upper $key }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ $.values.redis.secret }}
+      key: {{ $key }}
+{{- end }}
+{{- end }}
+
 {{- define "ratelimit.pod" }}
+{{- $address := splitList ":" .values.redis.address }}
+initContainers:
+  # The program ends where Redis does not answer at its start: a new pod's network may not know it yet.
+  - name: redis-answers
+    image: {{ required "redis.image is empty: give the full reference of an image with redis-cli" .values.redis.image }}
+    imagePullPolicy: {{ .values.imagePullPolicy | default "IfNotPresent" }}
+    securityContext:
+      {{- include "library.containerSecurityContext" . | nindent 6 }}
+    command:
+      - sh
+      - -c
+      - |
+        # redis-cli takes it from here: an argument is in the list of processes.
+        export REDISCLI_AUTH="$REDIS_PASSWORD"
+        until answer=$(timeout 2 redis-cli -h "$REDIS_HOST" -p "$REDIS_PORT" --user "$REDIS_USERNAME" ping 2>&1) && [ "$answer" = PONG ]; do
+            echo "waiting for Redis at $REDIS_HOST:$REDIS_PORT: ${answer:-no answer within 2 s}"
+            sleep 0.5
+        done
+    env:
+      {{- include "ratelimit.credentials" . | trim | nindent 6 }}
+      - name: REDIS_HOST
+        value: {{ first $address | quote }}
+      - name: REDIS_PORT
+        value: {{ last $address | quote }}
+    {{- include "library.resources" . | trim | nindent 4 }}
 containers:
   - name: ratelimit
     {{- include "library.container" . | nindent 4 }}
     command: [ratelimit]
     env:
       # The program takes its password from the environment alone. Only what stands above can be referred to.
-      {{- range $key := list "username" "password" }}
-      - name: REDIS_{{ upper $key }}
-        valueFrom:
-          secretKeyRef:
-            name: {{ $.values.redis.secret }}
-            key: {{ $key }}
-      {{- end }}
+      {{- include "ratelimit.credentials" . | trim | nindent 6 }}
       - name: REDIS_AUTH
         value: $(REDIS_USERNAME):$(REDIS_PASSWORD)
       {{- range $name, $value := dict
