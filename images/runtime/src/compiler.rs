@@ -17,7 +17,7 @@ use crate::metrics::Metrics;
 use crate::places::{Places, Refused, Turn};
 use crate::process::Process;
 use crate::scratch::Scratch;
-use crate::watch::{self, Breach};
+use crate::watch::{self, Breach, CpuTimes};
 
 /// Follows the script in its file, so that the line numbers of messages are those of the script. The constant gives a
 /// message that names the type when `handle` has another one.
@@ -124,11 +124,16 @@ impl Compiler {
             ..self.config.limits.clone()
         };
         let (pid, folder) = (process.pid(), process.folder());
+        // It gives way to nobody: it has few turns as it is, and whole queues wait for what it makes.
+        let cpu = CpuTimes {
+            most: limit.timeout + Duration::from_secs(2),
+            long: None,
+        };
         let mut peak = 0;
         tokio::select! {
             // The log ends when the compiler and all that it has started are gone.
             () = log.read(&mut process.pipes.log, self.config.limits.output_bytes) => {}
-            breach = watch::watch(pid, &folder, &limits, limit.timeout + Duration::from_secs(2), &mut peak) => {
+            breach = watch::watch(pid, &folder, &limits, cpu, &mut peak) => {
                 let what = match breach {
                     Breach::CpuTime => return Err(too_much_work(limit.timeout)),
                     Breach::Memory => format!("memory to compile than {} MiB", limit.memory_bytes >> 20),

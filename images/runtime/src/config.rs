@@ -196,7 +196,7 @@ impl Config {
             max_concurrency: max_concurrency as usize,
             max_queue: variables.number(
                 "MAX_QUEUE",
-                (2 * max_concurrency).max(64),
+                (2 * max_concurrency).max(256),
                 0..=65536,
                 "a number of requests",
             ) as usize,

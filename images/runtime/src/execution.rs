@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::frame::{self, Frame, FrameError, Kind};
 use crate::limits::Limits;
 use crate::process::{Fresh, MOST_USES, Process};
-use crate::watch::{self, Breach};
+use crate::watch::{self, Breach, CpuTimes};
 
 /// What is kept of the output, from its end: interpreters say there why they die.
 const LOG_BYTES: usize = 4096;
@@ -176,6 +176,9 @@ pub enum State {
     Begins,
 }
 
+/// Processor time after which an execution is a long one. Its process stays at the lower priority when it is used again: to give
+/// it back takes a privilege.
+const LONG: Duration = Duration::from_millis(100);
 /// Of a time limit, what is not worth a word.
 const CLOCK: Duration = Duration::from_millis(50);
 
@@ -193,18 +196,21 @@ pub async fn run(
     let (pid, folder) = (process.pid(), process.folder());
     let mut peak = 0;
     let mut log = Log::default();
-    // What it has used in executions before, and a second that the kernel's own limit has over ours.
-    let used = if process.uses == 0 {
+    let cpu_before = if process.uses == 0 {
         None
     } else {
         watch::cpu_time(pid)
     };
-    let cpu_most = used.unwrap_or_default() + Duration::from_secs(limits.cpu_seconds + 2);
+    let cpu_before = cpu_before.unwrap_or_default();
+    let cpu = CpuTimes {
+        most: cpu_before + Duration::from_secs(limits.cpu_seconds + 2),
+        long: Some(cpu_before + LONG),
+    };
     process.uses += 1;
     let pipes = &mut process.pipes;
     let end = tokio::select! {
         frame = exchange(&mut pipes.job, &mut pipes.frames, state, &job, limits.output_bytes) => End::Frame(frame),
-        breach = watch::watch(pid, &folder, limits, cpu_most, &mut peak) => End::Breach(breach),
+        breach = watch::watch(pid, &folder, limits, cpu, &mut peak) => End::Breach(breach),
         () = overflow(&mut log, &mut pipes.log, limits.output_bytes) => End::Printed,
         () = tokio::time::sleep_until(deadline) => End::Late,
     };

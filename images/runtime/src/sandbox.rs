@@ -26,6 +26,9 @@ pub const FAILED: u8 = 125;
 /// Priority of scripts and compilers (setpriority(2)): a tenth of the supervisor's weight. The scheduler's autogroup, by
 /// session, does nothing in a pod's cgroup.
 pub const NICE: i32 = 10;
+/// That of an execution that takes long: a seventh of what others have, so that a caller who keeps the processor busy is hardly
+/// felt by those who need little of it.
+const LONG_NICE: i32 = 19;
 
 /// Descriptors of a worker: where its job comes from, where its frames go. Its output is its log.
 const JOB: i32 = 3;
@@ -48,6 +51,12 @@ pub struct Confinement {
     pub paths: filesystem::Paths,
     pub limits: ProcessLimits,
     pub require_landlock: bool,
+}
+
+/// Lets a process, which leads a group of its own, and all its threads give way to others (setpriority(2)).
+pub fn give_way(pid: i32) {
+    // SAFETY: it takes three integers. Where the process is gone there is nothing to do.
+    unsafe { libc::setpriority(libc::PRIO_PGRP, pid.unsigned_abs(), LONG_NICE) };
 }
 
 /// What the log of a process begins with that could not be confined.

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::limits::Limits;
+use crate::sandbox;
 use crate::scratch::{self, Usage};
 
 const INTERVAL: Duration = Duration::from_millis(10);
@@ -65,13 +66,20 @@ pub fn open_files(pid: i32) -> Option<usize> {
     Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
 }
 
-/// Returns when a limit is passed, and never if none is. Records the peak of resident memory in `peak`. `cpu_most` is the
-/// processor time of the whole process after which it is over; the kernel has told it a second before.
+/// Processor time of a process, from its start on.
+pub struct CpuTimes {
+    /// After which it is over; the kernel has told it a second before.
+    pub most: Duration,
+    /// After which it gives way to others.
+    pub long: Option<Duration>,
+}
+
+/// Returns when a limit is passed, and never if none is. Records the peak of resident memory in `peak`.
 pub async fn watch(
     pid: i32,
     folder: &Path,
     limits: &Limits,
-    cpu_most: Duration,
+    mut cpu: CpuTimes,
     peak: &mut u64,
 ) -> Breach {
     let most = Usage {
@@ -92,8 +100,13 @@ pub async fn watch(
             }
         }
         if looks.is_multiple_of(LOOKS_PER_WALK) {
-            if cpu_time(pid).is_some_and(|used| used > cpu_most) {
+            let used = cpu_time(pid).unwrap_or_default();
+            if used > cpu.most {
                 return Breach::CpuTime;
+            }
+            if cpu.long.is_some_and(|long| used > long) {
+                cpu.long = None;
+                sandbox::give_way(pid);
             }
             let folder = folder.to_owned();
             let walk = tokio::task::spawn_blocking(move || {

@@ -340,3 +340,63 @@ fn callers_take_turns_at_the_compiler() {
         assert!(before <= 2, "{before} of the greedy caller's came first");
     });
 }
+
+/// The nice values of a process's threads: proc_pid_stat(5), field 19.
+fn priorities(pid: i32) -> Vec<i32> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter();
+    threads
+        .flatten()
+        .flatten()
+        .filter_map(|thread| {
+            let text = std::fs::read_to_string(thread.path().join("stat")).ok()?;
+            text.rsplit_once(')')?
+                .1
+                .split_whitespace()
+                .nth(16)?
+                .parse()
+                .ok()
+        })
+        .collect()
+}
+
+#[test]
+fn an_execution_that_takes_long_gives_way_with_all_its_threads() {
+    for (language, long, short) in [
+        (
+            PYTHON,
+            "import threading, time\ndef spin():\n  while time.process_time() < 3: pass\nt = threading.Thread(target=spin)\nt.start()\nspin()\nt.join()\nresult = 1",
+            "import time\ntime.sleep(3)\nresult = 1",
+        ),
+        (
+            NODEJS,
+            "const end = Date.now() + 3000; while (Date.now() < end);",
+            "await new Promise(done => setTimeout(done, 3000))",
+        ),
+    ] {
+        let supervisor = Supervisor::start(language, &[("WARM_PROCESSES", "0")]);
+        std::thread::scope(|scope| {
+            let run = |caller: &'static str, script: &'static str| {
+                let supervisor = &supervisor;
+                scope.spawn(move || {
+                    let headers = [("X-Caller", caller)];
+                    let answer = supervisor.execute_with(script, json!({}), &headers);
+                    assert_eq!(answer.status, 200, "{}", answer.body);
+                })
+            };
+            let (long, short) = (run("long", long), run("short", short));
+            let mut seen = Vec::new();
+            eventually("one of two gives way", Duration::from_secs(5), || {
+                let executions = supervisor.executions();
+                seen = executions.iter().map(|pid| priorities(*pid)).collect();
+                let of = |nice: i32| {
+                    let all =
+                        |one: &&Vec<i32>| !one.is_empty() && one.iter().all(|value| *value == nice);
+                    seen.iter().filter(all).count()
+                };
+                (of(19), of(10)) == (1, 1)
+            });
+            long.join().unwrap();
+            short.join().unwrap();
+        });
+    }
+}
