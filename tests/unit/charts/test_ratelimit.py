@@ -65,7 +65,7 @@ def test_without_a_table_nothing_is_rendered(render: Render) -> None:
 def test_a_pod_begins_once_redis_takes_its_password(objects: Objects, tmp_path: Path, free_port: int) -> None:
     (waits,) = objects.one("Deployment", "ratelimit")["spec"]["template"]["spec"]["initContainers"]
     assert waits["image"] == "test/redis:1"
-    given = {"REDIS_USERNAME": "edge", "REDIS_PASSWORD": "right", "REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(free_port)}
+    given = environment(free_port, "right")
     assert {entry["name"] for entry in waits["env"]} == set(given)
     log = tmp_path / "log"
     with log.open("wb") as output, subprocess.Popen(waits["command"], env=os.environ | given, stdout=output) as program:
@@ -83,9 +83,10 @@ def test_a_pod_begins_once_redis_takes_its_password(objects: Objects, tmp_path: 
 
 def test_a_wrong_password_is_said_and_waited_for(objects: Objects, tmp_path: Path, free_port: int) -> None:
     (waits,) = objects.one("Deployment", "ratelimit")["spec"]["template"]["spec"]["initContainers"]
-    given = {"REDIS_USERNAME": "edge", "REDIS_PASSWORD": "wrong", "REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(free_port)}
+    given = environment(free_port, "wrong")
     log = tmp_path / "log"
-    with log.open("wb") as output, subprocess.Popen(redis_server(free_port), cwd=tmp_path, stdout=subprocess.DEVNULL) as redis:
+    server = redis_server(free_port)
+    with log.open("wb") as output, subprocess.Popen(server, cwd=tmp_path, stdout=subprocess.DEVNULL) as redis:
         try:
             with subprocess.Popen(waits["command"], env=os.environ | given, stdout=output) as program:
                 try:
@@ -102,6 +103,11 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def environment(port: int, password: str) -> dict[str, str]:
+    address = {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(port)}
+    return {"REDIS_USERNAME": "edge", "REDIS_PASSWORD": password, **address}
 
 
 def redis_server(port: int) -> list[str]:

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
-WITH_PODS = sorted(path.parents[1].name for path in ROLES.glob("*/tasks/main.yml") if "platform.chart:" in path.read_text())
+TASKS = ROLES.glob("*/tasks/main.yml")
+WITH_PODS = sorted(path.parents[1].name for path in TASKS if "platform.chart:" in path.read_text())
 
 
 @pytest.mark.parametrize("role", WITH_PODS)
