@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::execution::{Failure, FailureKind, Log};
 use crate::language::Language;
 use crate::metrics::Metrics;
-use crate::places::{Places, Refused, Turn};
+use crate::places::{Keeping, Places, Refused, Turn};
 use crate::process::Process;
 use crate::scratch::Scratch;
 use crate::watch::{self, Breach, CpuTimes};
@@ -49,7 +49,7 @@ impl Compiler {
             config.compile.slots,
             config.max_queue,
             config.caller_share,
-            Duration::ZERO,
+            Keeping::NOTHING,
             |_| {},
         );
         Self {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -136,6 +137,14 @@ impl Language {
             arguments,
             confinement,
         }
+    }
+
+    /// How long a process is not ended for another caller's that waits: about as long as two starts take.
+    pub fn worth_keeping(&self) -> Duration {
+        Duration::from_millis(match self.name {
+            LanguageName::Nodejs => 100,
+            LanguageName::Python | LanguageName::Rust => 20,
+        })
     }
 
     /// Threads that the interpreter starts when a script first needs them: libuv's four.

@@ -15,12 +15,30 @@ use tokio::time::{Instant, timeout};
 
 /// What callers without a name begin with: each counts for itself, and all of them together as one.
 pub const ANONYMOUS: &str = "anonymous";
-/// A process that was used so lately is kept from others: its own caller is most likely back at once, and a start costs more
-/// than the wait.
-const PROTECTED: Duration = Duration::from_millis(100);
-/// How long a process goes from one execution to the next of its own caller while others wait for its place: a start each
-/// would take more of the processor than their executions.
-const TENURE: Duration = Duration::from_millis(200);
+/// How long processes are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Keeping {
+    /// Where nobody wants their places.
+    pub idle: Duration,
+    /// From others, since the last use: the own caller is most likely back at once, and a start costs more than the wait.
+    pub protected: Duration,
+}
+
+impl Keeping {
+    pub const NOTHING: Keeping = Keeping {
+        idle: Duration::ZERO,
+        protected: Duration::ZERO,
+    };
+
+    /// How long a process goes from one execution to the next of its own caller while others wait for its place: a start each
+    /// would take more of the processor than their executions.
+    fn tenure(&self) -> Duration {
+        2 * self.protected
+    }
+}
+
+/// Of who looks after what is kept, for ever.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(10);
 
 /// Of a caller and a script: the executions that may have one process.
 pub type Key = [u8; 32];
@@ -54,8 +72,7 @@ pub struct Places<P: Kept> {
     /// Of all callers together, and of one.
     places: (usize, usize),
     queue: (usize, usize),
-    /// How long a process is kept.
-    idle: Duration,
+    keeping: Keeping,
     /// Told how many are kept.
     count: Box<dyn Fn(usize) + Send + Sync>,
 }
@@ -67,6 +84,7 @@ struct State<P> {
     waiting: VecDeque<Waiter<P>>,
     /// Those that were used longest ago first.
     kept: Vec<Idle<P>>,
+    protected: Duration,
     serial: u64,
     /// When a caller of whom somebody waits had its last place, in numbers of `serial`.
     turns: HashMap<Arc<str>, u64>,
@@ -148,7 +166,7 @@ impl<P: Kept> State<P> {
         while let Some(at) = key.and_then(|key| self.kept.iter().rposition(|one| one.key == *key)) {
             let mut idle = self.kept.remove(at);
             if idle.process.wake() {
-                let lately = idle.since.elapsed() < PROTECTED;
+                let lately = idle.since.elapsed() < self.protected;
                 return Some(Some((idle.process, lately.then_some(idle.tenure))));
             }
             self.ended.push(idle.process);
@@ -156,7 +174,7 @@ impl<P: Kept> State<P> {
         if self.taken + self.kept.len() < places {
             return Some(None);
         }
-        if self.kept.first()?.since.elapsed() < PROTECTED {
+        if self.kept.first()?.since.elapsed() < self.protected {
             return None;
         }
         let oldest = self.kept.remove(0).process;
@@ -223,7 +241,7 @@ impl<P: Kept> Places<P> {
         places: usize,
         queue: usize,
         share: f64,
-        idle: Duration,
+        keeping: Keeping,
         count: impl Fn(usize) + Send + Sync + 'static,
     ) -> Arc<Self> {
         let of = |all: usize| ((all as f64 * share) as usize).clamp(1, all.max(1));
@@ -233,13 +251,14 @@ impl<P: Kept> Places<P> {
                 taken: 0,
                 waiting: VecDeque::new(),
                 kept: Vec::new(),
+                protected: keeping.protected,
                 serial: 0,
                 turns: HashMap::new(),
                 ended: Vec::new(),
             }),
             places: (places, of(places)),
             queue: (queue, of(queue)),
-            idle,
+            keeping,
             count: Box::new(count),
         })
     }
@@ -316,11 +335,11 @@ impl<P: Kept> Places<P> {
     /// waits, for ever.
     pub async fn look_after(&self) {
         loop {
-            tokio::time::sleep(PROTECTED / 4).await;
+            tokio::time::sleep((self.keeping.protected / 4).max(SHORTEST_SLEEP)).await;
             self.change(|state| {
                 let stay = state
                     .kept
-                    .partition_point(|one| one.since.elapsed() >= self.idle);
+                    .partition_point(|one| one.since.elapsed() >= self.keeping.idle);
                 let over = state.kept.drain(..stay).map(|one| one.process);
                 state.ended.extend(over);
                 state.give(self.places);
@@ -368,7 +387,10 @@ impl<P: Kept> Place<P> {
                 .first()
                 .is_some_and(|at| state.most_held(&state.waiting[*at].caller) == 0);
             let full = state.taken + state.kept.len() + 1 >= places;
-            let gives_way = mine != order.first() && starves && full && tenure.elapsed() >= TENURE;
+            let gives_way = mine != order.first()
+                && starves
+                && full
+                && tenure.elapsed() >= self.places.keeping.tenure();
             if gives_way {
                 state.ended.push(process);
             } else if let Some(at) = mine {
@@ -449,6 +471,13 @@ impl<P: Kept> Drop for Queued<P> {
 mod tests {
     use super::*;
 
+    const PROTECTED: Duration = Duration::from_millis(100);
+    const TENURE: Duration = Duration::from_millis(200);
+    const KEEPING: Keeping = Keeping {
+        idle: Duration::from_secs(60),
+        protected: PROTECTED,
+    };
+
     /// Stands for a process; its number, and whether it lives.
     #[derive(Debug, PartialEq, Eq)]
     struct Dummy(u32, bool);
@@ -462,7 +491,7 @@ mod tests {
     type Dummies = Arc<Places<Dummy>>;
 
     fn places(places: usize, queue: usize, share: f64) -> Dummies {
-        Places::new(places, queue, share, Duration::from_secs(60), |_| {})
+        Places::new(places, queue, share, KEEPING, |_| {})
     }
 
     fn try_now(

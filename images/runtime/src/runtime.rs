@@ -17,7 +17,7 @@ use crate::isolation::Kernel;
 use crate::language::Language;
 use crate::limits::ProcessCount;
 use crate::metrics::Metrics;
-use crate::places::{self, Place, Places, Refused, Turn};
+use crate::places::{self, Keeping, Place, Places, Refused, Turn};
 use crate::pool::Pool;
 use crate::process::{Fresh, Process};
 use crate::scratch::{self, Scratch};
@@ -129,7 +129,10 @@ impl Runtime {
                 config.max_concurrency,
                 config.max_queue,
                 config.caller_share,
-                config.reuse.unwrap_or_default(),
+                Keeping {
+                    idle: config.reuse.unwrap_or_default(),
+                    protected: language.worth_keeping(),
+                },
                 {
                     let metrics = metrics.clone();
                     move |count| metrics.kept_processes(count)
@@ -139,7 +142,7 @@ impl Runtime {
                 config.max_concurrency,
                 config.max_queue,
                 config.caller_share,
-                Duration::ZERO,
+                Keeping::NOTHING,
                 |_| {},
             ),
             checked: Mutex::new(Err("starting".into())),
