@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 from ansible.plugins.loader import init_plugin_loader
 
-from .control_plane import BINARIES, ControlPlane, Program, free_ports
+from tests.free_ports import free_port
+
+from .control_plane import BINARIES, ControlPlane, Program
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -118,7 +120,7 @@ def tell_status(cluster):
 def registry(tmp_path_factory):
     """``HOST:PORT`` of a container registry (Debian's docker-registry)."""
     folder = tmp_path_factory.mktemp("registry")
-    (port,) = free_ports(1)
+    port = free_port()
     configuration = {
         "version": 0.1,
         "log": {"level": "warn"},

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import http.client
 import json
 import secrets
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -19,6 +17,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.free_ports import free_ports
 
 BINARIES = Path(__file__).resolve().parents[2] / ".local" / "bin"
 
@@ -163,15 +163,6 @@ class ControlPlane:
         }
         self.kubeconfig.write_text(json.dumps(configuration))  # which is YAML
         self.kubeconfig.chmod(0o600)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback address that nothing listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _number in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def _private_key() -> bytes:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.free_ports import free_port
 
 from .conftest import ROOT, Manifest, Objects, Render, RenderError
 
@@ -62,16 +63,16 @@ def test_without_a_table_nothing_is_rendered(render: Render) -> None:
         render(CHART, {"configuration": ""})
 
 
-def test_a_pod_begins_once_redis_takes_its_password(objects: Objects, tmp_path: Path, free_port: int) -> None:
+def test_a_pod_begins_once_redis_takes_its_password(objects: Objects, tmp_path: Path) -> None:
     (waits,) = objects.one("Deployment", "ratelimit")["spec"]["template"]["spec"]["initContainers"]
     assert waits["image"] == "test/redis:1"
-    given = environment(free_port, "right")
+    given = environment(port := free_port(), "right")
     assert {entry["name"] for entry in waits["env"]} == set(given)
     log = tmp_path / "log"
     with log.open("wb") as output, subprocess.Popen(waits["command"], env=os.environ | given, stdout=output) as program:
         try:
             eventually(lambda: b"waiting for Redis at 127.0.0.1" in log.read_bytes())
-            with subprocess.Popen(redis_server(free_port), cwd=tmp_path, stdout=subprocess.DEVNULL) as redis:
+            with subprocess.Popen(redis_server(port), cwd=tmp_path, stdout=subprocess.DEVNULL) as redis:
                 try:
                     assert program.wait(20) == 0
                 finally:
@@ -81,11 +82,11 @@ def test_a_pod_begins_once_redis_takes_its_password(objects: Objects, tmp_path: 
     assert "right" not in log.read_text() + " ".join(waits["command"])
 
 
-def test_a_wrong_password_is_said_and_waited_for(objects: Objects, tmp_path: Path, free_port: int) -> None:
+def test_a_wrong_password_is_said_and_waited_for(objects: Objects, tmp_path: Path) -> None:
     (waits,) = objects.one("Deployment", "ratelimit")["spec"]["template"]["spec"]["initContainers"]
-    given = environment(free_port, "wrong")
+    given = environment(port := free_port(), "wrong")
     log = tmp_path / "log"
-    server = redis_server(free_port)
+    server = redis_server(port)
     with log.open("wb") as output, subprocess.Popen(server, cwd=tmp_path, stdout=subprocess.DEVNULL) as redis:
         try:
             with subprocess.Popen(waits["command"], env=os.environ | given, stdout=output) as program:
@@ -96,13 +97,6 @@ def test_a_wrong_password_is_said_and_waited_for(objects: Objects, tmp_path: Pat
                     program.kill()
         finally:
             redis.terminate()
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def environment(port: int, password: str) -> dict[str, str]:

@@ -27,6 +27,8 @@ from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy
     listeners,
 )
 
+from tests.free_ports import free_port
+
 UPSTREAMS = [{"name": "controller", "address": "controller.example", "port": 8080}]
 ROUTES = [{"name": "api", "match": {"prefix": "/api/v1/"}, "upstream": "controller"}]
 
@@ -64,12 +66,6 @@ def judge(envoy_binary):
         return done.stderr.strip() if done.returncode or done.stderr.strip() else ""
 
     return ask
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class _Upstream(http.server.BaseHTTPRequestHandler):

@@ -12,7 +12,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from .conftest import Edge, free_port, serving, stopping
+from tests.free_ports import free_port
+
+from .conftest import Edge, serving, stopping
 
 ROUTES = [
     {"name": "health", "match": {"path": "/health"}, "upstream": "controller", "public": True},

@@ -22,7 +22,9 @@ from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy.configuration import configure
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy.listeners import HTTP_PORT, HTTPS_PORT
 
-from .conftest import Edge, certificate, free_port, serving, stopping
+from tests.free_ports import free_port
+
+from .conftest import Edge, certificate, serving, stopping
 
 ROUTES = [
     {"name": "slow", "match": {"path": "/api/v1/slow"}, "upstream": "controller", "timeout_seconds": 0.5},

@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy.bootstrap import ADMIN_PORT
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy.configuration import configure
 
-from .conftest import free_port
+from tests.free_ports import free_port
 
 SCRIPT = Path(__file__).resolve().parents[3] / "roles/ingress/files/charts/envoy/files/started"
 ROUTES = [{"name": "api", "match": {"prefix": "/"}, "upstream": "controller"}]

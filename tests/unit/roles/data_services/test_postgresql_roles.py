@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,16 +14,12 @@ import jinja2
 import pytest
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.secret import secret
 
+from tests.free_ports import free_port
+
 ROOT = Path(__file__).resolve().parents[4]
 TEMPLATE = ROOT / "roles/data_services/templates/roles.sql.j2"
 CLIENTS = {"app": {"schemas": ["app"]}, "other": {}}
 OLD_PASSWORD_SECONDS = 4
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def _as_postgres(*command: str) -> list[str]:
@@ -39,7 +34,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
         assert programs, "no PostgreSQL: install Debian's packages postgresql and pgbouncer"
-        self.folder, self.port, self.pooler = folder, _free_port(), _free_port()
+        self.folder, self.port, self.pooler = folder, free_port(), free_port()
         self.processes: list[subprocess.Popen] = []
         data = folder / "data"
         if os.geteuid() == 0:
