@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::account::Account;
-use crate::bodies::{self, AnswerRoom, Bodies};
+use crate::bodies::{self, Bodies};
 use crate::config::Config;
 use crate::database::Database;
 use crate::database::functions::FunctionStore;
@@ -456,7 +456,7 @@ async fn execute(
         deadline: Instant::from_std(facts.start) + longest,
     };
     let Some(key) = idempotency_key else {
-        return asked.run(&api).await.map(bodies::held);
+        return asked.run(&api).await;
     };
     let limit = time_limit.map_or_else(String::new, |limit| limit.as_nanos().to_string());
     let whole_request = [&request_id.as_bytes()[..], limit.as_bytes(), &*asked.body];
@@ -465,8 +465,7 @@ async fn execute(
         let api = api.clone();
         async move { asked.run(&api).await.into_response() }
     };
-    let answer = idempotency::once(&api, key, longest, work).await;
-    answer.map(bodies::held)
+    idempotency::once(&api, key, longest, work).await
 }
 
 /// An execution that its session's owner asks for.
@@ -513,17 +512,15 @@ impl Asked {
         };
         let executed = api.runtimes.execute(order, &execution).await;
         let executed = executed.map_err(|failure| failure.into_api_error(language))?;
-        let mut response = Json(Executed {
+        let answer = serde_json::to_vec(&Executed {
             result: executed.result,
             request_id: self.request_id,
             execution_time_ms: executed.execution_time_ms,
             memory_usage_bytes: executed.memory_usage_bytes,
-        })
-        .into_response();
-        if let Some(room) = executed.room {
-            response.extensions_mut().insert(AnswerRoom(Arc::new(room)));
-        }
-        Ok(response)
+        });
+        let answer = answer.expect("JSON texts in a struct are JSON");
+        let json = [(header::CONTENT_TYPE, "application/json")];
+        Ok((json, bodies::held(answer, executed.room)).into_response())
     }
 }
 

@@ -2,18 +2,14 @@
 //! refused, as nothing ran; an answer waits in its runtime until there is some.
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 
-use axum::body::{Body, Bytes};
-use axum::response::Response;
+use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::{Frame, SizeHint};
 use tokio::sync::Notify;
 
 /// A smaller body takes no room: as many as there may be requests are little.
-pub const SMALL: usize = 64 << 10;
+const SMALL: usize = 64 << 10;
 
 pub struct Bodies {
     most: usize,
@@ -152,40 +148,19 @@ where
     }
 }
 
-/// The room of an answer, on its way in the response's extensions.
-#[derive(Clone)]
-pub struct AnswerRoom(#[expect(dead_code, reason = "given back when it is dropped")] pub Arc<Room>);
-
-/// Keeps the room of a response until its body has been sent, or its caller has gone.
-pub fn held(mut response: Response) -> Response {
-    match response.extensions_mut().remove::<AnswerRoom>() {
-        None => response,
-        Some(room) => response.map(|body| Body::new(Held { body, _room: room })),
-    }
+/// A large answer's bytes, which give the room back when the last of them has been sent, or its caller has gone.
+pub fn held(bytes: Vec<u8>, room: Option<Room>) -> Bytes {
+    Bytes::from_owner(Held { bytes, _room: room })
 }
 
 struct Held {
-    body: Body,
-    _room: AnswerRoom,
+    bytes: Vec<u8>,
+    _room: Option<Room>,
 }
 
-impl hyper::body::Body for Held {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -193,6 +168,7 @@ impl hyper::body::Body for Held {
 mod tests {
     use std::time::Duration;
 
+    use axum::body::Body;
     use tokio::time::timeout;
 
     use super::*;
@@ -234,15 +210,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_response_keeps_its_room_until_its_body_is_gone() {
+    async fn an_answer_keeps_its_room_until_the_last_of_its_bytes_is_gone() {
         let bodies = Arc::new(Bodies::new(100));
-        let room = Arc::new(bodies.take("one", 7).unwrap());
-        let mut response = Response::new(Body::from("text"));
-        response.extensions_mut().insert(AnswerRoom(room));
-        let body = held(response).into_body();
-        assert_eq!(hyper::body::Body::size_hint(&body).exact(), Some(4));
+        let room = bodies.take("one", 7).unwrap();
+        let body = Body::from(held(b"text".to_vec(), Some(room)));
+        // As it is read where it is kept for an Idempotency-Key.
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let sent = Body::from(bytes.clone());
+        drop(bytes);
         assert_eq!(format!("{bodies:?}"), "7 of 100 bytes");
-        assert_eq!(body.collect().await.unwrap().to_bytes(), "text");
+        assert_eq!(sent.collect().await.unwrap().to_bytes(), "text");
         assert_eq!(format!("{bodies:?}"), "0 of 100 bytes");
     }
 }

@@ -196,12 +196,11 @@ pub async fn run(
     let (pid, folder) = (process.pid(), process.folder());
     let mut peak = 0;
     let mut log = Log::default();
-    let cpu_before = if process.uses == 0 {
-        None
-    } else {
-        watch::cpu_time(pid)
+    // A new one's start counts as its execution's.
+    let cpu_before = match process.uses {
+        0 => Duration::ZERO,
+        _ => watch::cpu_time(pid).unwrap_or_default(),
     };
-    let cpu_before = cpu_before.unwrap_or_default();
     let cpu = CpuTimes {
         most: cpu_before + Duration::from_secs(limits.cpu_seconds + 2),
         long: Some(cpu_before + LONG),

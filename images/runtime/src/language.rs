@@ -139,7 +139,7 @@ impl Language {
         }
     }
 
-    /// How long a process is not ended for another caller's that waits: about as long as two starts take.
+    /// How long a process is not ended for another caller's that waits: what a few starts take.
     pub fn worth_keeping(&self) -> Duration {
         Duration::from_millis(match self.name {
             LanguageName::Nodejs => 100,

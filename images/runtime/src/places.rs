@@ -37,8 +37,8 @@ impl Keeping {
     }
 }
 
-/// Of who looks after what is kept, for ever.
-const SHORTEST_SLEEP: Duration = Duration::from_millis(10);
+/// Between two looks at what is kept.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// Of a caller and a script: the executions that may have one process.
 pub type Key = [u8; 32];
@@ -72,7 +72,6 @@ pub struct Places<P: Kept> {
     /// Of all callers together, and of one.
     places: (usize, usize),
     queue: (usize, usize),
-    keeping: Keeping,
     /// Told how many are kept.
     count: Box<dyn Fn(usize) + Send + Sync>,
 }
@@ -84,7 +83,7 @@ struct State<P> {
     waiting: VecDeque<Waiter<P>>,
     /// Those that were used longest ago first.
     kept: Vec<Idle<P>>,
-    protected: Duration,
+    keeping: Keeping,
     serial: u64,
     /// When a caller of whom somebody waits had its last place, in numbers of `serial`.
     turns: HashMap<Arc<str>, u64>,
@@ -166,7 +165,7 @@ impl<P: Kept> State<P> {
         while let Some(at) = key.and_then(|key| self.kept.iter().rposition(|one| one.key == *key)) {
             let mut idle = self.kept.remove(at);
             if idle.process.wake() {
-                let lately = idle.since.elapsed() < self.protected;
+                let lately = idle.since.elapsed() < self.keeping.protected;
                 return Some(Some((idle.process, lately.then_some(idle.tenure))));
             }
             self.ended.push(idle.process);
@@ -174,7 +173,7 @@ impl<P: Kept> State<P> {
         if self.taken + self.kept.len() < places {
             return Some(None);
         }
-        if self.kept.first()?.since.elapsed() < self.protected {
+        if self.kept.first()?.since.elapsed() < self.keeping.protected {
             return None;
         }
         let oldest = self.kept.remove(0).process;
@@ -251,14 +250,13 @@ impl<P: Kept> Places<P> {
                 taken: 0,
                 waiting: VecDeque::new(),
                 kept: Vec::new(),
-                protected: keeping.protected,
+                keeping,
                 serial: 0,
                 turns: HashMap::new(),
                 ended: Vec::new(),
             }),
             places: (places, of(places)),
             queue: (queue, of(queue)),
-            keeping,
             count: Box::new(count),
         })
     }
@@ -334,12 +332,14 @@ impl<P: Kept> Places<P> {
     /// Ends processes that have been kept for too long, and gives the places of those that were idle for a moment to who
     /// waits, for ever.
     pub async fn look_after(&self) {
+        let pause = self.change(|state| (state.keeping.protected / 4).max(SHORTEST_PAUSE));
         loop {
-            tokio::time::sleep((self.keeping.protected / 4).max(SHORTEST_SLEEP)).await;
+            tokio::time::sleep(pause).await;
             self.change(|state| {
+                let idle = state.keeping.idle;
                 let stay = state
                     .kept
-                    .partition_point(|one| one.since.elapsed() >= self.keeping.idle);
+                    .partition_point(|one| one.since.elapsed() >= idle);
                 let over = state.kept.drain(..stay).map(|one| one.process);
                 state.ended.extend(over);
                 state.give(self.places);
@@ -390,7 +390,7 @@ impl<P: Kept> Place<P> {
             let gives_way = mine != order.first()
                 && starves
                 && full
-                && tenure.elapsed() >= self.places.keeping.tenure();
+                && tenure.elapsed() >= state.keeping.tenure();
             if gives_way {
                 state.ended.push(process);
             } else if let Some(at) = mine {

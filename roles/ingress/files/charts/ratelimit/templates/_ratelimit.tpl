@@ -14,7 +14,7 @@ initContainers:
   # The program ends where Redis does not answer at its start: a new pod's network may not know it yet.
   - name: redis-answers
     image: {{ required "redis.image is empty: give the full reference of an image with redis-cli" .values.redis.image }}
-    imagePullPolicy: {{ .values.imagePullPolicy | default "IfNotPresent" }}
+    imagePullPolicy: {{ (include "library.values" . | fromYaml).imagePullPolicy }}
     securityContext:
       {{- include "library.containerSecurityContext" . | nindent 6 }}
     command:
