@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-import copy
+import json
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -74,7 +74,8 @@ def prometheus_operator(
 ) -> list[dict[str, Any]]:
     """As RETURN says."""
     arguments = [f"--namespaces={namespace}", f"--prometheus-config-reloader={reloader_image}", *_ARGUMENTS]
-    made = [_moved(copy.deepcopy(given), namespace) for given in objects]
+    # A copy: whoever else reads them sees them as upstream wrote them.
+    made = [_moved(json.loads(json.dumps(given)), namespace) for given in objects]
     deployments = [obj for obj in made if obj["kind"] == "Deployment"]
     if len(deployments) != 1 or len(deployments[0]["spec"]["template"]["spec"]["containers"]) != 1:
         raise AnsibleFilterError(
