@@ -24,7 +24,7 @@ description:
     allows it.
 author:
   - The lambda_microservice.platform team
-positional: _input, namespace
+positional: _input, namespace, apps
 options:
   _input:
     description:
@@ -42,6 +42,10 @@ options:
     description: The namespace to make policies for.
     type: str
     required: true
+  apps:
+    description: Only the policies of these apps, where roles share the namespace. Without it, all of them.
+    type: list
+    elements: str
 """
 
 EXAMPLES = r"""
@@ -156,8 +160,8 @@ def _rules(ports_by_peer: dict[Endpoint, set[int]], direction: str) -> list[dict
     ]
 
 
-def network_policies(flows: Any, namespace: Any) -> list[dict[str, Any]]:
-    """NetworkPolicies of ``namespace`` that permit ``flows`` and nothing else."""
+def network_policies(flows: Any, namespace: Any, apps: Any = None) -> list[dict[str, Any]]:
+    """NetworkPolicies of ``namespace`` (of some ``apps`` in it) that permit ``flows`` and nothing else."""
     if not isinstance(namespace, str) or not _DNS_LABEL.fullmatch(namespace):
         _fail("namespace", namespace, "the name of a namespace")
     ingress: dict[str, dict[Endpoint, set[int]]] = {}
@@ -169,7 +173,7 @@ def network_policies(flows: Any, namespace: Any) -> list[dict[str, Any]]:
             ingress.setdefault(flow.receiver.app, {}).setdefault(flow.sender, set()).update(flow.ports)
 
     policies = []
-    for app in sorted(set(ingress) | set(egress)):
+    for app in sorted((set(ingress) | set(egress)) & (set(apps) if apps is not None else {*ingress, *egress})):
         labels = {
             "app.kubernetes.io/part-of": "lambda-microservice-platform",
             "app.kubernetes.io/component": "network-policy",

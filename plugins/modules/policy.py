@@ -57,6 +57,13 @@ options:
     type: list
     elements: raw
     default: []
+  files:
+    description:
+      - Files of JSON, each a list of further objects of the batch. What is too large for variables and templates comes
+        this way, such as an operator's CustomResourceDefinitions.
+    type: list
+    elements: path
+    default: []
   prune:
     description:
       - Delete members that the batch no longer names. Only objects with the batch's label are ever deleted, and only

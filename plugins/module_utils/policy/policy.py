@@ -56,6 +56,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.polic
     Preparation,
     defined_kinds,
     documents,
+    in_files,
     malformed,
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.policy.order import (
@@ -73,6 +74,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "namespace": {"type": "str", "required": True},
     # Not dict: an empty document of a YAML stream is null.
     "objects": {"type": "list", "elements": "raw", "default": []},
+    "files": {"type": "list", "elements": "path", "default": []},
     "prune": {"type": "bool", "default": True},
     "unserved": {"type": "str", "choices": ["fail", "skip"], "default": "fail"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -101,10 +103,11 @@ def run(
 ) -> Object:
     """Apply (or remove) the batch in ``params`` (the validated :data:`ARGUMENT_SPEC`) and return the task's result."""
     batch = Batch((connect or Cluster)(params), params["name"], params["namespace"], check_mode, progress)
+    objects = [*params["objects"], *in_files(params.get("files") or [])]
     if params["state"] == "absent":
-        batch.remove(params["objects"])
+        batch.remove(objects)
     else:
-        batch.apply(params["objects"], params["prune"], skip_unserved=params["unserved"] == "skip")
+        batch.apply(objects, params["prune"], skip_unserved=params["unserved"] == "skip")
     return batch.result(diff)
 
 

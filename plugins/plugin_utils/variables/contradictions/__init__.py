@@ -11,6 +11,7 @@ from typing import Any
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.contradictions import (
     images,
+    monitoring,
     namespaces,
     postgresql,
     quotas,
@@ -32,6 +33,7 @@ CHECKS = (
     *time_limits.CHECKS,
     *redis.CHECKS,
     *postgresql.CHECKS,
+    *monitoring.CHECKS,
     *quotas.CHECKS,
 )
 

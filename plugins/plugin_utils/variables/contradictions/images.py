@@ -80,6 +80,8 @@ def _needed(values: Values) -> Iterator[str]:
     yield from ("redis", "haproxy", "envoy")
     if values["ingress_rate_limit_service"]:
         yield "ratelimit"
+    if values["monitoring_enabled"]:
+        yield from ("prometheus-operator", "prometheus-config-reloader", "prometheus", "alertmanager")
 
 
 CHECKS = (_file, _registry)
