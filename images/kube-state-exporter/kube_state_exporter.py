@@ -204,7 +204,7 @@ KINDS: dict[str, tuple[Identity, Series]] = {
             "kube_pod_container_status_waiting_reason": (("container", "reason"), _waiting),
             "kube_pod_container_resource_requests": (_CONTAINER_RESOURCES, _container_resources("requests")),
             "kube_pod_container_resource_limits": (_CONTAINER_RESOURCES, _container_resources("limits")),
-            # None of upstream's: the chart has upstream's program make it by its configuration.
+            # None of upstream's, which cannot make a number of an annotation: beside it runs this program for these alone.
             "platform_certificate_expiry_seconds": (("secret",), _certificate),
         },
     ),
@@ -285,6 +285,15 @@ KINDS: dict[str, tuple[Identity, Series]] = {
 }
 
 
+def kinds(prefix: str = "") -> dict[str, tuple[Identity, Series]]:
+    """Of KINDS, the series whose names begin with ``prefix``, and the kinds that have any."""
+    chosen = {
+        path: (identity, {name: made for name, made in series.items() if name.startswith(prefix)})
+        for path, (identity, series) in KINDS.items()
+    }
+    return {path: (identity, series) for path, (identity, series) in chosen.items() if series}
+
+
 def families(identity: Identity, series: Series, objects: list[Object]) -> Iterator[Metric]:
     """The series of one kind's ``objects``, as the API lists them."""
     for name, (labels, samples) in series.items():
@@ -320,10 +329,10 @@ class Cluster:
 
 
 class State(Collector):
-    """All kinds, at every scrape. A kind that cannot be read fails the scrape: a part of the truth looks like all is well."""
+    """The given kinds, at every scrape. A kind that cannot be read fails the scrape: a part of the truth looks like all is well."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
+    def __init__(self, cluster: Cluster, kinds: dict[str, tuple[Identity, Series]]) -> None:
+        self.cluster, self.kinds = cluster, kinds
         # Two scrapes at once would need twice the memory.
         self.one_at_a_time = threading.Lock()
 
@@ -335,18 +344,18 @@ class State(Collector):
         with self.one_at_a_time:
             connection = self.cluster.connection()
             try:
-                for path, (identity, series) in KINDS.items():
+                for path, (identity, series) in self.kinds.items():
                     yield from families(identity, series, self.cluster.objects(path, connection))
             finally:
                 connection.close()
 
 
-def main() -> None:
+def main(port: str = "8080", prefix: str = "") -> None:
     registry = CollectorRegistry()
-    registry.register(State(Cluster()))
-    start_http_server(int(sys.argv[1]) if len(sys.argv) > 1 else 8080, registry=registry)
+    registry.register(State(Cluster(), kinds(prefix)))
+    start_http_server(int(port), registry=registry)
     threading.Event().wait()
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
