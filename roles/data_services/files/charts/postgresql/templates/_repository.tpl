@@ -20,6 +20,9 @@ env:
   - name: PGBACKREST_REPO1_CIPHER_PASS
     valueFrom: {secretKeyRef: {name: {{ . }}, key: passphrase}}
   {{- end }}
+  {{- if .exporter }}
+  {{- include "postgresql.exporterEnvironment" . | nindent 2 }}
+  {{- end }}
   {{- include "library.env" . | indent 2 }}
 volumeMounts:
   {{- if not $s3.bucket }}
@@ -61,7 +64,7 @@ containers:
     # It calls `pgbackrest info` every minute, and is asked for what it found.
     command: [prometheus-pgbackrest-exporter]
     args: ["--web.listen-address=:9854", --collect.interval=60, --log.level=warn]
-    {{- include "postgresql.repositoryAccess" . | nindent 4 }}
+    {{- include "postgresql.repositoryAccess" (merge (dict "exporter" true) .) | nindent 4 }}
   {{- end }}
 volumes:
   {{- include "postgresql.repositoryVolumes" . | nindent 2 }}

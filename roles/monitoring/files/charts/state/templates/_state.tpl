@@ -26,7 +26,7 @@ containers:
       - --port=8080
       - --telemetry-port=8081
       - --use-apiserver-cache
-      - --resources={{ range $index, $resource := include "state.resources" . | fromYaml | values | flatten | sortAlpha }}{{ ternary "," "" (gt $index 0) }}{{ $resource }}{{ end }}
+      - --resources={{ include "state.resources" . | fromYaml | values | join " " | replace "[" "" | replace "]" "" | splitList " " | sortAlpha | join "," }}
       - --metric-allowlist={{ .values.series | join "," }}
     {{- with include "library.env" . }}
     env:
