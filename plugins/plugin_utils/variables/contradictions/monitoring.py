@@ -1,7 +1,7 @@
 # Copyright: Contributors to the lambda_microservice.platform project
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Monitoring: room for what is kept, and receivers that lack something."""
+"""Monitoring: room for what is kept, receivers that lack something, and who needs its figures."""
 
 from __future__ import annotations
 
@@ -62,4 +62,17 @@ def _receivers(values: Values) -> Iterator[PlatformError]:
             )
 
 
-CHECKS = (_retention, _receivers)
+def _places(values: Values) -> Iterator[PlatformError]:
+    percent = values["runtimes_places_percent"]
+    if percent < 0:
+        yield contradiction("runtimes_places_percent is below nothing", str(percent), "0 or more", "raise it")
+    if percent > 0 and not values["monitoring_enabled"]:
+        yield contradiction(
+            "nobody would tell the autoscalers how many places are used",
+            f"runtimes_places_percent {percent}, monitoring_enabled false",
+            "monitoring, whose Prometheus has the figure, or 0",
+            "set monitoring_enabled to true or runtimes_places_percent to 0",
+        )
+
+
+CHECKS = (_retention, _receivers, _places)
