@@ -123,6 +123,7 @@ def test_the_defaults_contradict_nothing():
         ({"platform_images_file": "/nowhere/images.json"}, "/nowhere/images.json is not there"),
         ({"platform_image_registry": ""}, "the image controller is ours, and no registry has it"),
         ({"runtimes_languages": [{"name": "go"}]}, "there is no image runtime-go"),
+        ({"monitoring_enabled": False, "runtimes_places_percent": 70}, "nobody would tell the autoscalers"),
     ],
 )  # fmt: skip
 def test_a_contradiction_is_named_with_what_was_found(wrong: dict[str, Any], names: str):

@@ -27,6 +27,7 @@ containers:
       - name: tls
         mountPath: /run/tls
         readOnly: true
+      {{- include "library.tokenMount" . | nindent 6 }}
       {{- include "library.writableMounts" . | indent 6 }}
 volumes:
   - name: configuration
@@ -34,6 +35,8 @@ volumes:
       name: prometheus-adapter-configuration
   - name: tls
     secret:
-      secretName: {{ .values.tls.secret }}
+      secretName: {{ .values.tlsSecret }}
+      defaultMode: 0440
+  {{- include "library.tokenVolume" . | nindent 2 }}
   {{- include "library.writableVolumes" . | indent 2 }}
 {{- end }}

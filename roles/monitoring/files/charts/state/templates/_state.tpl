@@ -7,12 +7,6 @@ env:
   {{- include "library.env" . | indent 2 }}
 {{- end }}
 
-{{- define "state.token" -}}
-- name: token
-  mountPath: /var/run/secrets/kubernetes.io/serviceaccount
-  readOnly: true
-{{- end }}
-
 {{- define "state.pod" }}
 {{- $ours := eq .values.program "kube-state-exporter" }}
 containers:
@@ -37,7 +31,7 @@ containers:
       - name: metrics
         containerPort: 8080
     volumeMounts:
-      {{- include "state.token" . | nindent 6 }}
+      {{- include "library.tokenMount" . | nindent 6 }}
       {{- include "library.writableMounts" . | indent 6 }}
   {{- if not $ours }}
   - name: exporter
@@ -56,19 +50,10 @@ containers:
       initialDelaySeconds: 10
       periodSeconds: 60
     volumeMounts:
-      {{- include "state.token" . | nindent 6 }}
+      {{- include "library.tokenMount" . | nindent 6 }}
   {{- end }}
 volumes:
-  - name: token
-    projected:
-      defaultMode: 0440
-      sources:
-        - serviceAccountToken: {path: token, expirationSeconds: 3607}
-        - configMap:
-            name: kube-root-ca.crt
-            items: [{key: ca.crt, path: ca.crt}]
-        - downwardAPI:
-            items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]
+  {{- include "library.tokenVolume" . | nindent 2 }}
   {{- include "library.writableVolumes" . | indent 2 }}
 {{- end }}
 
