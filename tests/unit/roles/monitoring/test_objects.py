@@ -69,7 +69,7 @@ def test_prometheus_may_go_where_its_monitors_send_it(applied):
 
 
 EXPORTERS = {
-    "redis-exporter", "postgresql-exporter", "pgbouncer", "postgresql-repository", "node-exporter", "kube-state-metrics",
+    "redis-exporter", "postgresql-exporter", "pgbouncer", "postgresql-repository",
 }  # fmt: skip
 """Whose flows come with the exporters themselves."""
 
