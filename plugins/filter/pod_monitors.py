@@ -22,8 +22,10 @@ positional: _input, namespace
 options:
   _input:
     description:
-      - By job, a dictionary with C(namespace) and C(port) (the number of a port that a container of the pod declares).
-      - C(app) is the pods' C(app.kubernetes.io/name), which is the job unless said. C(path) is V(/metrics) unless said.
+      - By job, a dictionary with C(namespace) and C(port) (the number of a port that a container of the pod declares, or a
+        list of them).
+      - C(app) is the pods' C(app.kubernetes.io/name), which is the job unless said. C(path) is V(/metrics) unless said. With the
+        C(scheme) V(https) the certificate is not checked: it is for a name, and pods are asked by their addresses.
         C(keep) are regular expressions for whole names of metrics, of which the others are dropped. C(honor_labels) is for
         what describes other pods than itself.
       - C(through) (HOST:PORT) is an exporter that is asked for each pod, with C(target) as the parameter of that name, in
@@ -45,7 +47,7 @@ EXAMPLES = r"""
   vars:
     table:
       controller: {namespace: controller, port: 9090}
-      redis: {namespace: data-services, port: 6379, path: /scrape, through: 'redis-exporter.data-services.svc:9121', target: 'redis://ADDRESS'}
+      redis: {namespace: data-services, port: 6379, path: /scrape, through: 'redis-exporter.data-services.svc:9121', target: 'POD:6379'}
 """
 
 RETURN = r"""
@@ -62,7 +64,7 @@ LABELS = {
 NEVER_WANTED = "(go|promhttp)_.*"
 
 _REQUIRED = {"namespace", "port"}
-_ALLOWED = _REQUIRED | {"app", "path", "keep", "honor_labels", "through", "target", "params"}
+_ALLOWED = _REQUIRED | {"app", "path", "scheme", "keep", "honor_labels", "through", "target", "params"}
 
 
 def pod_monitors(table: Any, namespace: str) -> list[dict[str, Any]]:
@@ -76,16 +78,7 @@ def _monitor(job: str, row: Any, namespace: str) -> dict[str, Any]:
             f"pod_monitors: {job} is wrong. Found: {sorted(row) if isinstance(row, dict) else row!r}. Expected: "
             f"{', '.join(sorted(_REQUIRED))}, and of {', '.join(sorted(_ALLOWED - _REQUIRED))} what it needs."
         )
-    endpoint: dict[str, Any] = {
-        "portNumber": row["port"],
-        "path": row.get("path", "/metrics"),
-        "relabelings": [*_labels(job), *(_asked_through(row) if "through" in row else [])],
-        "metricRelabelings": _kept(row.get("keep")),
-    }
-    if row.get("honor_labels"):
-        endpoint["honorLabels"] = True
-    if row.get("params"):
-        endpoint["params"] = {name: [value] for name, value in row["params"].items()}
+    ports = row["port"] if isinstance(row["port"], list) else [row["port"]]
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PodMonitor",
@@ -93,9 +86,25 @@ def _monitor(job: str, row: Any, namespace: str) -> dict[str, Any]:
         "spec": {
             "namespaceSelector": {"matchNames": [row["namespace"]]},
             "selector": {"matchLabels": {"app.kubernetes.io/name": row.get("app", job)}},
-            "podMetricsEndpoints": [endpoint],
+            "podMetricsEndpoints": [_endpoint(job, row, port) for port in ports],
         },
     }
+
+
+def _endpoint(job: str, row: dict[str, Any], port: int) -> dict[str, Any]:
+    endpoint: dict[str, Any] = {
+        "portNumber": port,
+        "path": row.get("path", "/metrics"),
+        "relabelings": [*_labels(job), *(_asked_through(row) if "through" in row else [])],
+        "metricRelabelings": _kept(row.get("keep")),
+    }
+    if row.get("scheme") == "https":
+        endpoint |= {"scheme": "https", "tlsConfig": {"insecureSkipVerify": True}}
+    if row.get("honor_labels"):
+        endpoint["honorLabels"] = True
+    if row.get("params"):
+        endpoint["params"] = {name: [value] for name, value in row["params"].items()}
+    return endpoint
 
 
 def _labels(job: str) -> list[dict[str, Any]]:
@@ -109,15 +118,13 @@ def _labels(job: str) -> list[dict[str, Any]]:
 
 def _asked_through(row: dict[str, Any]) -> list[dict[str, Any]]:
     """An exporter's address in place of the pod's, which becomes the parameter and the instance."""
-    form = str(row.get("target", "ADDRESS")).replace("ADDRESS", "$1").replace("POD", "$2")
     return [
         {"action": "replace", "sourceLabels": ["__address__"], "targetLabel": "instance"},
         {
             "action": "replace",
-            "sourceLabels": ["__address__", "__meta_kubernetes_pod_name"],
-            "regex": "(.+);(.+)",
+            "sourceLabels": ["__meta_kubernetes_pod_name"],
             "targetLabel": "__param_target",
-            "replacement": form,
+            "replacement": str(row["target"]).replace("POD", "$1"),
         },
         {"action": "replace", "targetLabel": "__address__", "replacement": row["through"]},
     ]

@@ -80,8 +80,9 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
-ESTABLISHED_SECONDS = 30
-"""How long the API server may take to serve the kinds of a new CustomResourceDefinition."""
+ESTABLISHED_SECONDS = 120
+"""How long the API server may take to serve the kinds of a new CustomResourceDefinition. The ten of
+prometheus-operator, 2.4 MB, took more than 30 s on two cores that compiled something else."""
 
 SETTLED_SECONDS = 10
 """How long an admission plugin may take to see what an earlier wave has written (a PriorityClass, a quota)."""
@@ -384,16 +385,18 @@ class Batch:
         """Until the API server serves the kinds of new definitions, objects of them are refused as unknown."""
         if not definitions:
             return
-        waiting: list[tuple[Object, Object | None]] = []
+        waiting: list[tuple[Object, Object | None]] = [(definition, None) for definition in definitions]
 
         def served() -> bool:
             nonlocal waiting
             self.cluster.forget_resources()
-            lives = zip(definitions, self.cluster.get_many(definitions), strict=True)
+            # Not those again that are served: an operator's definitions are megabytes, and the API server is busy with them.
+            wanted = [definition for definition, _live in waiting]
+            lives = zip(wanted, self.cluster.get_many(wanted), strict=True)
             waiting = [(obj, live) for obj, live in lives if not self._is_established(obj, live)]
             return not waiting
 
-        if not wait_until(served, ESTABLISHED_SECONDS):
+        if not wait_until(served, ESTABLISHED_SECONDS, 0.5):
             raise self._failed("new kinds are not served", [_not_established(obj, live) for obj, live in waiting])
 
     def _is_established(self, definition: Object, live: Object | None) -> bool:

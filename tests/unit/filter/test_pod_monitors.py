@@ -43,14 +43,20 @@ def test_a_pod_is_asked_itself():
 def test_an_exporter_is_asked_for_each_pod():
     row = {
         "namespace": "data", "port": 6379, "path": "/scrape", "through": "exporter:9121",
-        "target": "redis://ADDRESS/?pod=POD", "params": {"auth_module": "x"},
+        "target": "POD.redis:6379", "params": {"auth_module": "x"},
     }  # fmt: skip
     endpoint = endpoint_of(row)
     labels = relabelled(endpoint, __address__="10.0.0.1:6379", meta_pod_name="redis-0", meta_pod_node_name="n1")
     assert labels["__address__"] == "exporter:9121"
-    assert labels["__param_target"] == "redis://10.0.0.1:6379/?pod=redis-0"
+    assert labels["__param_target"] == "redis-0.redis:6379"
     assert labels["instance"] == "10.0.0.1:6379", "six targets of one exporter are six instances"
     assert endpoint["params"] == {"auth_module": ["x"]}
+
+
+def test_a_pod_with_two_ports_and_one_with_a_certificate():
+    (made,) = pod_monitors({"it": {"namespace": "a", "port": [1, 2], "scheme": "https"}}, "m")
+    endpoints = made["spec"]["podMetricsEndpoints"]
+    assert [(endpoint["portNumber"], endpoint["scheme"]) for endpoint in endpoints] == [(1, "https"), (2, "https")]
 
 
 def test_what_is_kept_replaces_what_is_dropped():
