@@ -32,8 +32,12 @@ def test_each_answers_where_the_notes_say(render: Render) -> None:
         for name in ("redis-exporter", "postgresql-exporter")
     }
     found["pgbouncer"] = ports(container(pod(postgresql, "Deployment", "pgbouncer"), "exporter"))
-    found["postgresql-repository"] = ports(container(pod(postgresql, "StatefulSet", "postgresql-repository"), "exporter"))
-    found["kube-state-metrics"] = ports(container(pod(render(STATE), "Deployment", "kube-state-metrics"), "kube-state-metrics"))
+    found["postgresql-repository"] = ports(
+        container(pod(postgresql, "StatefulSet", "postgresql-repository"), "exporter")
+    )
+    found["kube-state-metrics"] = ports(
+        container(pod(render(STATE), "Deployment", "kube-state-metrics"), "kube-state-metrics")
+    )
     found["node-exporter"] = ports(container(pod(render(NODE), "DaemonSet", "node-exporter"), "node-exporter"))
     assert found == {
         "redis-exporter": {"metrics": 9121},
@@ -65,7 +69,10 @@ def test_passwords_are_files_of_secrets(render: Render) -> None:
 def test_pgbouncers_is_one_that_may_look_alone(render: Render) -> None:
     objects = render(POSTGRESQL)
     env = {entry["name"]: entry for entry in container(pod(objects, "Deployment", "pgbouncer"), "exporter")["env"]}
-    assert env["PGBOUNCER_EXPORTER_CONNECTION_STRING"]["valueFrom"]["secretKeyRef"] == {"name": "pgbouncer-exporter", "key": "url"}
+    assert env["PGBOUNCER_EXPORTER_CONNECTION_STRING"]["valueFrom"]["secretKeyRef"] == {
+        "name": "pgbouncer-exporter",
+        "key": "url",
+    }
     settings = objects.one("ConfigMap", "pgbouncer-configuration")["data"]["pgbouncer.ini"].splitlines()
     assert "stats_users = stats" in settings
     assert not [line for line in settings if line.startswith("admin_users")]
@@ -98,7 +105,11 @@ def test_the_exporter_of_state_may_list_and_nothing_with_secrets(render: Render)
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "kube-state-metrics", "namespace": "test"}]
     # Upstream's is told to list what it may list, as it tries everything else again and again.
-    [asked] = [arg for arg in container(pod(objects, "Deployment", "kube-state-metrics"), "kube-state-metrics")["args"] if "--resources=" in arg]
+    [asked] = [
+        arg
+        for arg in container(pod(objects, "Deployment", "kube-state-metrics"), "kube-state-metrics")["args"]
+        if "--resources=" in arg
+    ]
     assert asked == "--resources=" + ",".join(sorted(listed))
 
 
@@ -106,7 +117,9 @@ def test_with_upstreams_program_ours_adds_what_that_has_not(render: Render) -> N
     upstream = pod(render(STATE), "Deployment", "kube-state-metrics")
     assert container(upstream, "exporter")["args"] == ["8082", "platform_"]
     assert "command" not in container(upstream, "kube-state-metrics")
-    ours = pod(render(STATE, {"program": "kube-state-exporter", "exporterImage": ""}), "Deployment", "kube-state-metrics")
+    ours = pod(
+        render(STATE, {"program": "kube-state-exporter", "exporterImage": ""}), "Deployment", "kube-state-metrics"
+    )
     [alone] = ours["containers"]
     assert (alone["command"][0], alone["args"]) == ("python3", ["8080"])
 

@@ -22,7 +22,9 @@ def secrets(**given: Any) -> dict[str, Any]:
 
 
 def releases(**given: Any) -> dict[str, Any]:
-    found = rendered("__data_services_releases", platform_image=IMAGES, __data_services_secrets={"certificates_expire": {}}, **given)
+    found = rendered(
+        "__data_services_releases", platform_image=IMAGES, __data_services_secrets={"certificates_expire": {}}, **given
+    )
     return {release["name"]: release for release in found}
 
 
@@ -36,9 +38,14 @@ def test_they_are_there_where_there_is_monitoring() -> None:
     on, off = (releases(data_services_metrics_enabled=wanted) for wanted in (True, False))
     assert (on["exporters"]["state"], off["exporters"]["state"]) == ("present", "absent")
     assert on["postgresql"]["values"]["metrics"] == {"enabled": True, "pgbouncerImage": "pgbouncer-exporter:test"}
-    waited = {wanted: {one["name"] for one in rendered("__data_services_workloads", data_services_metrics_enabled=wanted)} for wanted in (True, False)}
+    waited = {
+        wanted: {one["name"] for one in rendered("__data_services_workloads", data_services_metrics_enabled=wanted)}
+        for wanted in (True, False)
+    }
     assert waited[True] - waited[False] == {"redis-exporter", "postgresql-exporter"}
-    assert set(secrets(data_services_metrics_enabled=True)) - set(secrets(data_services_metrics_enabled=False)) == SECRETS
+    assert (
+        set(secrets(data_services_metrics_enabled=True)) - set(secrets(data_services_metrics_enabled=False)) == SECRETS
+    )
 
 
 def test_without_postgresql_there_is_one_of_redis_alone() -> None:
@@ -62,7 +69,9 @@ def test_its_user_of_redis_reads_no_data_and_no_password(side: str) -> None:
     assert not [right for right in rights if right[0] in "~&@%" or right in ("allkeys", "allcommands", "nopass")]
     commands = {right[1:] for right in rights if right[0] == "+"}
     # Slow log's entries have arguments, and the configuration has passwords.
-    assert not [name for name in commands if name.startswith(("config", "slowlog|get", "acl", "get", "scan", "monitor"))]
+    assert not [
+        name for name in commands if name.startswith(("config", "slowlog|get", "acl", "get", "scan", "monitor"))
+    ]
     assert {"info", "client|setname"} < commands
     assert all("|" in name for name in commands - {"info"})
 
@@ -89,7 +98,9 @@ def test_a_password_is_sent_to_the_pods_alone_whose_it_is() -> None:
 def test_postgresqls_exporter_checks_the_servers_name() -> None:
     made = secrets(data_services_metrics_enabled=True)["postgresql-exporter"]
     values = {"postgresql-exporter": {"password": secret._Value(b"figures", "")}}
-    module = yaml.safe_load(secret._rendered(made["render"]["postgres_exporter.yml"], values))["auth_modules"]["metrics"]
+    module = yaml.safe_load(secret._rendered(made["render"]["postgres_exporter.yml"], values))["auth_modules"][
+        "metrics"
+    ]
     assert module == {
         "type": "userpass",
         "userpass": {"username": "metrics", "password": "figures"},
@@ -99,7 +110,10 @@ def test_postgresqls_exporter_checks_the_servers_name() -> None:
 
 def test_pgbouncer_knows_who_asks_for_figures_by_a_verifier() -> None:
     on, off = (secrets(data_services_metrics_enabled=wanted) for wanted in (True, False))
-    values = {"postgresql-pgbouncer": {"password": secret._Value(b"own", "")}, "pgbouncer-exporter": {"password": secret._Value(b"figures", "")}}
+    values = {
+        "postgresql-pgbouncer": {"password": secret._Value(b"own", "")},
+        "pgbouncer-exporter": {"password": secret._Value(b"figures", "")},
+    }
     lines = {
         wanted: secret._rendered(made["pgbouncer-users"]["render"]["userlist.txt"], values).decode().splitlines()
         for wanted, made in (("on", on), ("off", off))

@@ -162,7 +162,9 @@ def roles(logins: dict[str, tuple[str, str]], clients=CLIENTS, metrics: bool = F
             "password": secret._Value(password.encode(), ""),
         }
         for name, (username, password) in {
-            "pgbouncer": ("pgbouncer", "pooler"), "exporter": ("metrics", "figures"), **logins
+            "pgbouncer": ("pgbouncer", "pooler"),
+            "exporter": ("metrics", "figures"),
+            **logins,
         }.items()
     }
     return secret._rendered(text, values).decode()
