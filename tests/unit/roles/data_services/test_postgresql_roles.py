@@ -229,7 +229,7 @@ def test_the_exporter_sees_figures_and_no_table(server: Server) -> None:
     # Of everybody's sessions, and of files: what pg_monitor is for.
     assert asked("SELECT count(*) FROM pg_stat_activity WHERE query = '<insufficient privilege>'") == (0, "0")
     assert asked("SELECT count(*) > 0 FROM pg_ls_waldir()") == (0, "t")
-    for query in ("SELECT * FROM app.one", "CREATE TABLE mine (i int)", "SELECT * FROM pgbouncer.verifier('app')"):
+    for query in ("SELECT * FROM app.one", "CREATE TABLE app.mine (i int)", "SELECT * FROM pgbouncer.verifier('app')"):
         assert "permission denied" in asked(query)[1], query
     # Not through PgBouncer, which lets in clients alone.
     assert server.login("metrics", "figures")[0] != 0
