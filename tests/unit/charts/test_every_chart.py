@@ -9,8 +9,6 @@ import pytest
 
 from .conftest import CHARTS, ROOT, Manifest, Objects, Render
 
-# Who reads what only the node has, in the one namespace whose Pod Security lets it.
-READS_ITS_NODE = {"node-exporter"}
 WITHOUT_NAMESPACE = {"ClusterRole", "ClusterRoleBinding"}
 SELECTOR = {"app.kubernetes.io/name", "app.kubernetes.io/instance"}
 
@@ -25,6 +23,16 @@ def objects(chart: Path, render: Render) -> Objects:
     return render(chart)
 
 
+# An agent reads what only a node has, on every node, in the one namespace whose Pod Security lets it. Its own test says what it may.
+AGENTS = {"node-exporter", "vlagent"}
+# The logs of a node are root's alone.
+ROOTS = {"vlagent"}
+
+
+def pods_of_services(objects: Objects) -> list[Manifest]:
+    return [workload for workload in objects.workloads() if workload["metadata"]["name"] not in AGENTS]
+
+
 def containers_of(workload: Manifest) -> list[Manifest]:
     spec = workload["spec"]["template"]["spec"]
     return [*spec.get("initContainers", []), *spec["containers"]]
@@ -34,8 +42,9 @@ def test_containers_can_do_nothing_but_run(objects: Objects) -> None:
     assert objects.workloads()
     for workload in objects.workloads():
         pod = workload["spec"]["template"]["spec"]
-        assert pod["securityContext"]["runAsNonRoot"] is True
-        assert pod["securityContext"]["runAsUser"] > 0
+        if workload["metadata"]["name"] not in ROOTS:
+            assert pod["securityContext"]["runAsNonRoot"] is True
+            assert pod["securityContext"]["runAsUser"] > 0
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert pod["automountServiceAccountToken"] is False
         assert not any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC"))
@@ -53,7 +62,7 @@ def test_what_a_container_may_use_is_bounded(objects: Objects) -> None:
             assert container["resources"]["requests"].keys() >= {"cpu", "memory"}, container["name"]
             assert "memory" in container["resources"]["limits"], container["name"]
         for volume in workload["spec"]["template"]["spec"].get("volumes", []):
-            assert "hostPath" not in volume or workload["metadata"]["name"] in READS_ITS_NODE
+            assert "hostPath" not in volume or workload["metadata"]["name"] in AGENTS
             if "emptyDir" in volume:
                 assert volume["emptyDir"].get("sizeLimit"), volume["name"]
 
@@ -78,9 +87,7 @@ def test_a_new_pod_gets_nothing_before_every_node_lets_its_address_through(objec
 
 
 def test_pods_spread_and_leave_dead_nodes_soon(objects: Objects) -> None:
-    for workload in objects.workloads():
-        if workload["kind"] == "DaemonSet":
-            continue
+    for workload in pods_of_services(objects):
         pod = workload["spec"]["template"]["spec"]
         keys = {constraint["topologyKey"] for constraint in pod["topologySpreadConstraints"]}
         assert keys == {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}
@@ -93,8 +100,7 @@ def test_each_workload_has_its_account_and_budget(objects: Objects) -> None:
     budgets = [budget["spec"]["selector"]["matchLabels"] for budget in objects.of("PodDisruptionBudget")]
     for workload in objects.workloads():
         assert objects.one("ServiceAccount", workload["spec"]["template"]["spec"]["serviceAccountName"])
-        # A drain leaves a DaemonSet's pods where they are.
-        wanted = 0 if workload["kind"] == "DaemonSet" else 1
+        wanted = 0 if workload["metadata"]["name"] in AGENTS else 1
         assert budgets.count(workload["spec"]["selector"]["matchLabels"]) == wanted
 
 
@@ -132,9 +138,7 @@ def test_an_autoscaler_owns_the_replicas_alone(objects: Objects) -> None:
         for scaler in objects.of("HorizontalPodAutoscaler")
     }
     for workload in objects.workloads():
-        if workload["kind"] == "DaemonSet":
-            continue
-        owned = (workload["kind"], workload["metadata"]["name"]) in scaled
+        owned = (workload["kind"], workload["metadata"]["name"]) in scaled or workload["kind"] == "DaemonSet"
         assert ("replicas" in workload["spec"]) is not owned
     assert scaled <= {(workload["kind"], workload["metadata"]["name"]) for workload in objects.workloads()}
 

@@ -1,11 +1,7 @@
 {{- define "library.podSecurityContext" -}}
 {{- $values := include "library.values" . | fromYaml -}}
-runAsNonRoot: true
-seccompProfile:
-  type: RuntimeDefault
-{{- with $values.securityContext }}
-{{ toYaml . }}
-{{- end }}
+{{- /* An agent of a node may say that it is root; Pod Security refuses it everywhere but in the agents' namespace. */ -}}
+{{ mergeOverwrite (dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault")) $values.securityContext | toYaml }}
 {{- end -}}
 
 {{- define "library.topologySpreadConstraints" -}}
@@ -59,7 +55,9 @@ podAntiAffinity:
 
 {{- define "library.tolerations" -}}
 {{- $values := include "library.values" . | fromYaml -}}
-{{- range $taint := list "node.kubernetes.io/not-ready" "node.kubernetes.io/unreachable" }}
+{{- $taints := list "node.kubernetes.io/not-ready" "node.kubernetes.io/unreachable" -}}
+{{- /* A DaemonSet's pods, `kind` of the context, could go nowhere else: Kubernetes lets them tolerate both without an end. */ -}}
+{{- range $taint := (eq (.kind | default "") "DaemonSet") | ternary list $taints }}
 - key: {{ $taint }}
   operator: Exists
   effect: NoExecute
