@@ -16,7 +16,7 @@ ROWS = [
     {"errors", "interruption"},
     {"concurrency", "programs"},
     {"kubernetes"},
-    {"helm", "rollout", "policy", "secret", "image", "logs"},
+    {"helm", "rollout", "policy", "secret", "image", "dashboards", "logs"},
     {"chart", "verify"},
     {"drill"},
 ]
