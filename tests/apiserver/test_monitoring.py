@@ -50,7 +50,7 @@ def test_it_is_accepted_changes_nothing_again_and_goes_without_its_definitions(a
     second = apply()
     seconds = time.process_time() - began
     assert not second["changed"], [entry for entry in second["objects"] if entry["action"] != "unchanged"]
-    print(f"an unchanged run: {seconds:.2f} s of CPU")  # noqa: T201
+    print(f"an unchanged run: {seconds:.2f} s of CPU")
     assert seconds < UNCHANGED_SECONDS
 
     # What the operator made of its definitions could only be lost with them, so they stay.

@@ -81,7 +81,9 @@ def test_a_chart_is_rendered_with_its_definitions(tmp_path, bundle):
     (chart / "templates").mkdir()
     (chart / "Chart.yaml").write_text("{apiVersion: v2, name: c, version: 1.0.0}")
     (chart / "crds/a.yaml").write_text(BUNDLE.split("---")[0])
-    (chart / "templates/b.yaml").write_text("apiVersion: v1\nkind: Service\nmetadata: {name: '{{ .Release.Namespace }}'}")
+    (chart / "templates/b.yaml").write_text(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: '{{ .Release.Namespace }}'}"
+    )
     assert names(read(str(chart), namespace="here", helm_binary=HELM)) == (["a"], ["here"])
 
 

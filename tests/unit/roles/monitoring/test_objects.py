@@ -75,7 +75,9 @@ EXPORTERS = {
 
 
 def test_prometheus_reads_who_is_there_in_each_namespace_of_its_monitors(applied):
-    monitored = {name for obj in of(applied, "PodMonitor").values() for name in obj["spec"]["namespaceSelector"]["matchNames"]}
+    monitored = {
+        name for obj in of(applied, "PodMonitor").values() for name in obj["spec"]["namespaceSelector"]["matchNames"]
+    }
     may = {obj["metadata"]["namespace"] for obj in applied["objects"] if obj["kind"] == "Role"}
     assert monitored | {"kube-system", "default"} == may
     rules = [rule for obj in applied["objects"] if obj["kind"] == "Role" for rule in obj["rules"]]
@@ -118,10 +120,14 @@ def test_receivers_reach_alertmanager_s_configuration_by_reference(collections, 
     assert any("ipBlock" in peer for rule in egress for peer in rule["to"])
 
 
-@pytest.mark.parametrize(("program", "said"), [("false", "Alertmanager refuses its configuration"), ("/nowhere", "There is no amtool")])
+@pytest.mark.parametrize(
+    ("program", "said"), [("false", "Alertmanager refuses its configuration"), ("/nowhere", "There is no amtool")]
+)
 def test_what_amtool_refuses_changes_nothing(collections, tmp_path, program, said):
     receivers = [{"name": "hook", "type": "webhook", "secret": {"name": "hook", "key": "url"}}]
-    given = json.dumps({"monitoring_receivers": receivers, "monitoring_enabled": True, "monitoring_amtool_binary": program})
+    given = json.dumps(
+        {"monitoring_receivers": receivers, "monitoring_enabled": True, "monitoring_amtool_binary": program}
+    )
     done = run(collections, "site", *TAGS, "-e", given, folder=tmp_path)
     assert done.rc != 0
     assert said in done.output
