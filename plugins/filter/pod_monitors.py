@@ -51,8 +51,7 @@ EXAMPLES = r"""
   vars:
     table:
       controller: {namespace: controller, port: 9090}
-      redis: {namespace: data-services, port: 6379, path: /scrape, through: 'redis-exporter.data-services.svc:9121',
-        target: 'POD:6379'}
+      redis: {namespace: data, port: 6379, path: /scrape, through: 'redis-exporter.data.svc:9121', target: 'POD:6379'}
 """
 
 RETURN = r"""

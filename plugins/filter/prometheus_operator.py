@@ -52,7 +52,7 @@ EXAMPLES = r"""
     name: monitoring
     namespace: monitoring
     files: ["{{ upstream.definitions }}"]
-    objects: "{{ upstream.objects | lambda_microservice.platform.prometheus_operator('monitoring', image, reloader_image) }}"
+    objects: "{{ upstream.objects | lambda_microservice.platform.prometheus_operator('monitoring', one, two) }}"
   vars:
     upstream: "{{ lookup('lambda_microservice.platform.upstream_manifests', 'bundle.yaml') }}"
 """

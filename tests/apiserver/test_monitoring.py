@@ -14,7 +14,7 @@ PLAY = (
     *("-e", "monitoring_enabled=true", "-e", "monitoring_alertmanager_replicas=3"),
 )
 UNCHANGED_SECONDS = 3
-"""What monitoring may add to a run of site.yml that changes nothing (issue 13), on a machine that does something else too."""
+"""What monitoring may add to a run of site.yml that changes nothing."""
 
 
 @pytest.fixture(scope="module")

@@ -38,9 +38,10 @@ def test_definitions_come_from_a_file(applied):
 def test_every_component_has_a_monitor(applied):
     jobs = set(of(applied, "PodMonitor")) | {obj["spec"]["jobName"] for obj in of(applied, "ScrapeConfig").values()}
     assert jobs == {
-        "envoy", "ratelimit", "controller", "nodejs-runtime", "python-runtime", "rust-runtime", "redis", "redis-sentinel",
-        "redis-haproxy", "postgresql", "patroni", "pgbouncer", "pgbackrest", "coredns", "kubelet", "cadvisor", "apiserver",
-        "kube-scheduler", "node-exporter", "kube-state-metrics", "prometheus", "alertmanager", "prometheus-operator",
+        "envoy", "ratelimit", "controller", "nodejs-runtime", "python-runtime", "rust-runtime", "redis",
+        "redis-sentinel", "redis-haproxy", "postgresql", "patroni", "pgbouncer", "pgbackrest", "coredns", "kubelet",
+        "cadvisor", "apiserver", "kube-scheduler",
+        "node-exporter", "kube-state-metrics", "prometheus", "alertmanager", "prometheus-operator",
     }  # fmt: skip
 
 
