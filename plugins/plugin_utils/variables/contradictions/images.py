@@ -81,7 +81,8 @@ def _needed(values: Values) -> Iterator[str]:
     if values["ingress_rate_limit_service"]:
         yield "ratelimit"
     if values["monitoring_enabled"]:
-        yield from ("prometheus-operator", "prometheus-config-reloader", "prometheus", "alertmanager")
+        yield from ("prometheus-operator", "prometheus-config-reloader", "prometheus", "alertmanager", "node-exporter")
+        yield from ("kube-state-metrics", "kube-state-exporter")
 
 
 CHECKS = (_file, _registry)
