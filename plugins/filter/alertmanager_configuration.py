@@ -102,7 +102,8 @@ def _configuration(receivers: list[dict[str, Any]]) -> dict[str, Any]:
 def _receiver(receiver: dict[str, Any]) -> dict[str, Any]:
     secret = receiver.get("secret") or {}
     file = f"{SECRETS}/{secret.get('name')}/{secret.get('key')}"
-    kind, entry = receiver["type"], {"send_resolved": True}
+    kind = receiver["type"]
+    entry: dict[str, Any] = {"send_resolved": True}
     if kind == "email":
         entry |= {name: receiver.get(name) for name in ("to", "from", "smarthost")}
         if receiver.get("username"):

@@ -64,15 +64,7 @@ def test_prometheus_may_go_where_its_monitors_send_it(applied):
             (namespace,) = monitor["spec"]["namespaceSelector"]["matchNames"]
             app = monitor["spec"]["selector"]["matchLabels"]["app.kubernetes.io/name"]
             port = endpoint["portNumber"]
-        if app in EXPORTERS:
-            continue
         assert (namespace, app, port) in allowed, name
-
-
-EXPORTERS = {
-    "redis-exporter", "postgresql-exporter", "pgbouncer", "postgresql-repository",
-}  # fmt: skip
-"""Whose flows come with the exporters themselves."""
 
 
 def test_prometheus_reads_who_is_there_in_each_namespace_of_its_monitors(applied):
