@@ -11,7 +11,8 @@ name: alertmanager_configuration
 short_description: Alertmanager's configuration from the inventory's receivers
 version_added: 0.1.0
 description:
-  - Each severity is sent to the receivers that name it. P1 after 10 s and again each hour, P2 after 30 s and each 4 hours, P3
+  - Each severity is sent to the receivers that name it. P1 after 10 s and again each hour, P2 after 30 s and each 4
+    hours, P3
     after 5 minutes and once a day.
   - A P1 of a component keeps its P2 and P3 quiet, they are mostly its consequences.
   - What is secret (an address that has a token in it, a password) is a file of a mounted Secret, never a value here.
@@ -42,7 +43,8 @@ _value:
   contains:
     configuration: {description: 'The configuration, as Alertmanager 0.28 reads it.', type: dict}
     secrets: {description: Names of the Secrets that it needs., type: list, elements: str}
-    ports: {description: 'Ports outside of the cluster that it calls: 443, and those of mail servers.', type: list, elements: int}
+    ports: {description: 'Ports outside of the cluster that it calls: 443, and those of mail servers.', type: list,
+      elements: int}
 """
 
 SEVERITIES = ("P1", "P2", "P3")
@@ -100,7 +102,8 @@ def _configuration(receivers: list[dict[str, Any]]) -> dict[str, Any]:
 def _receiver(receiver: dict[str, Any]) -> dict[str, Any]:
     secret = receiver.get("secret") or {}
     file = f"{SECRETS}/{secret.get('name')}/{secret.get('key')}"
-    kind, entry = receiver["type"], {"send_resolved": True}
+    kind = receiver["type"]
+    entry: dict[str, Any] = {"send_resolved": True}
     if kind == "email":
         entry |= {name: receiver.get(name) for name in ("to", "from", "smarthost")}
         if receiver.get("username"):

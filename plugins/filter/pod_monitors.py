@@ -22,13 +22,17 @@ positional: _input, namespace
 options:
   _input:
     description:
-      - By job, a dictionary with C(namespace) and C(port) (the number of a port that a container of the pod declares, or a
+      - By job, a dictionary with C(namespace) and C(port) (the number of a port that a container of the pod declares,
+        or a
         list of them).
-      - C(app) is the pods' C(app.kubernetes.io/name), which is the job unless said. C(path) is V(/metrics) unless said. With the
+      - C(app) is the pods' C(app.kubernetes.io/name), which is the job unless said. C(path) is V(/metrics) unless
+        said. With the
         C(scheme) V(https) the certificate is not checked: it is for a name, and pods are asked by their addresses.
-        C(keep) are regular expressions for whole names of metrics, of which the others are dropped. C(honor_labels) is for
+        C(keep) are regular expressions for whole names of metrics, of which the others are dropped. C(honor_labels)
+        is for
         what describes other pods than itself.
-      - C(through) (HOST:PORT) is an exporter that is asked for each pod, with C(target) as the parameter of that name, in
+      - C(through) (HOST:PORT) is an exporter that is asked for each pod, with C(target) as the parameter of that
+        name, in
         which V(ADDRESS) is the pod's own address and C(port), and V(POD) its name. C(params) are further parameters.
     type: dict
     required: true
@@ -47,7 +51,7 @@ EXAMPLES = r"""
   vars:
     table:
       controller: {namespace: controller, port: 9090}
-      redis: {namespace: data-services, port: 6379, path: /scrape, through: 'redis-exporter.data-services.svc:9121', target: 'POD:6379'}
+      redis: {namespace: data, port: 6379, path: /scrape, through: 'redis-exporter.data.svc:9121', target: 'POD:6379'}
 """
 
 RETURN = r"""

@@ -15,7 +15,8 @@ short_description: Upstream's prometheus-operator in one namespace, with no righ
 version_added: 0.1.0
 description:
   - Takes the objects of upstream's bundle beside its CustomResourceDefinitions, and moves them to the namespace.
-  - The ClusterRole is bound in the namespace alone, so that the operator reads no Secret of another one. All it manages is
+  - The ClusterRole is bound in the namespace alone, so that the operator reads no Secret of another one. All it
+    manages is
     there; Prometheus itself finds its targets in other namespaces.
   - The operator does not write the kubelets' addresses into kube-system, since Prometheus finds nodes by itself.
 author:
@@ -51,7 +52,7 @@ EXAMPLES = r"""
     name: monitoring
     namespace: monitoring
     files: ["{{ upstream.definitions }}"]
-    objects: "{{ upstream.objects | lambda_microservice.platform.prometheus_operator('monitoring', image, reloader_image) }}"
+    objects: "{{ upstream.objects | lambda_microservice.platform.prometheus_operator('monitoring', one, two) }}"
   vars:
     upstream: "{{ lookup('lambda_microservice.platform.upstream_manifests', 'bundle.yaml') }}"
 """

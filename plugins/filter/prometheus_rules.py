@@ -40,7 +40,9 @@ EXAMPLES = r"""
   lambda_microservice.platform.policy:
     name: rules
     namespace: monitoring
-    objects: "{{ query('ansible.builtin.fileglob', 'rules/*.yaml') | lambda_microservice.platform.prometheus_rules('monitoring', base) }}"
+    objects: "{{ files | lambda_microservice.platform.prometheus_rules('monitoring', 'https://example.com') }}"
+  vars:
+    files: "{{ query('ansible.builtin.fileglob', 'rules/*.yaml') }}"
 """
 
 RETURN = r"""

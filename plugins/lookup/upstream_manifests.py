@@ -23,9 +23,11 @@ name: upstream_manifests
 short_description: An operator's objects as upstream publishes them, pinned by checksum
 version_added: 0.1.0
 description:
-  - Reads the objects of a release from a URL, a Go module, a chart, a file or a folder, checks them against a checksum, and
+  - Reads the objects of a release from a URL, a Go module, a chart, a file or a folder, checks them against a
+    checksum, and
     keeps what came from elsewhere in the user's cache, so that a later run asks nobody.
-  - Its CustomResourceDefinitions are megabytes, too many for variables and templates. They are left in a file of JSON, which
+  - Its CustomResourceDefinitions are megabytes, too many for variables and templates. They are left in a file of
+    JSON, which
     the module M(lambda_microservice.platform.policy) takes as O(lambda_microservice.platform.policy#module:files).
 author:
   - The lambda_microservice.platform team
@@ -33,7 +35,8 @@ options:
   _terms:
     description:
       - The sources. V(https://HOST/FILE) is downloaded, V(go:MODULE@VERSION/FILE) is a file of a Go module,
-        V(oci://REGISTRY/CHART:VERSION) and a folder with a C(Chart.yaml) are rendered by Helm without values, and another
+        V(oci://REGISTRY/CHART:VERSION) and a folder with a C(Chart.yaml) are rendered by Helm without values, and
+        another
         path is a file, or a folder whose YAML files are read by name.
     type: list
     elements: str
@@ -55,7 +58,7 @@ options:
 EXAMPLES = r"""
 - name: What prometheus-operator brings
   ansible.builtin.debug:
-    msg: "{{ lookup('lambda_microservice.platform.upstream_manifests', 'go:github.com/prometheus-operator/prometheus-operator@v0.85.0/bundle.yaml') }}"
+    msg: "{{ lookup('lambda_microservice.platform.upstream_manifests', 'go:example.com/operator@v1.2.3/bundle.yaml') }}"
 """
 
 RETURN = r"""
@@ -109,7 +112,7 @@ def read(source: str, sha256: str = "", namespace: str = "default", helm_binary:
 
 def _documents(source: str, text: bytes) -> list[dict[str, Any]]:
     try:
-        documents = [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]  # noqa: S506
+        documents = [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]
     except yaml.YAMLError as error:
         raise _problem(source, "cannot be read", str(error), "a stream of YAML documents", "correct it") from error
     for document in documents:

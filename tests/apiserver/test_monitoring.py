@@ -14,7 +14,7 @@ PLAY = (
     *("-e", "monitoring_enabled=true", "-e", "monitoring_alertmanager_replicas=3"),
 )
 UNCHANGED_SECONDS = 3
-"""What monitoring may add to a run of site.yml that changes nothing (issue 13), on a machine that does something else too."""
+"""What monitoring may add to a run of site.yml that changes nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_it_is_accepted_changes_nothing_again_and_goes_without_its_definitions(a
     second = apply()
     seconds = time.process_time() - began
     assert not second["changed"], [entry for entry in second["objects"] if entry["action"] != "unchanged"]
-    print(f"an unchanged run: {seconds:.2f} s of CPU")  # noqa: T201
+    print(f"an unchanged run: {seconds:.2f} s of CPU")
     assert seconds < UNCHANGED_SECONDS
 
     # What the operator made of its definitions could only be lost with them, so they stay.

@@ -390,7 +390,8 @@ class Batch:
         def served() -> bool:
             nonlocal waiting
             self.cluster.forget_resources()
-            # Not those again that are served: an operator's definitions are megabytes, and the API server is busy with them.
+            # Not those again that are served: an operator's definitions are megabytes, and the API server is busy
+            # with them.
             wanted = [definition for definition, _live in waiting]
             lives = zip(wanted, self.cluster.get_many(wanted), strict=True)
             waiting = [(obj, live) for obj, live in lives if not self._is_established(obj, live)]

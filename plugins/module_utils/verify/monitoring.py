@@ -83,7 +83,9 @@ def monitoring_rules(cluster: Cluster, options: Object, wait_seconds: float) -> 
         groups = _ask(cluster, options, "/api/v1/rules")["groups"]
         return [rule for group in groups for rule in group["rules"]]
 
-    rules = _patiently(state, wait_seconds, 3, done=lambda found: found and all(rule["health"] == "ok" for rule in found))
+    rules = _patiently(
+        state, wait_seconds, 3, done=lambda found: found and all(rule["health"] == "ok" for rule in found)
+    )
     wrong = [f"{rule['name']}: {rule.get('lastError') or rule['health']}" for rule in rules if rule["health"] != "ok"]
     if wrong or not rules:
         raise PlatformError(
@@ -190,9 +192,7 @@ def _told(alert: Object) -> str:
 def _ask(cluster: Cluster, options: Object, path: str) -> Any:
     """The data of an answer. A Prometheus that has not started yet is asked again by who asks."""
     where = f"Pod {options['namespace']}/{options['pod']}"
-    ran = run_in_pod(
-        cluster, options["namespace"], options["pod"], ["sh", "-c", _GET, path], container="prometheus"
-    )
+    ran = run_in_pod(cluster, options["namespace"], options["pod"], ["sh", "-c", _GET, path], container="prometheus")
     body = ran.stdout
     if body.startswith("HTTP/"):
         body = body.replace("\r\n", "\n").partition("\n\n")[2]

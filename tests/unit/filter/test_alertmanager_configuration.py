@@ -15,7 +15,10 @@ from ansible_collections.lambda_microservice.platform.plugins.filter.alertmanage
 ROOT = Path(__file__).resolve().parents[3]
 RECEIVERS = [
     {"name": "on-call", "type": "webhook", "severities": ["P1"], "secret": {"name": "hook", "key": "url"}},
-    {"name": "team", "type": "slack", "severities": ["P1", "P2"], "channel": "#a", "secret": {"name": "slack", "key": "url"}},
+    {
+        "name": "team", "type": "slack", "severities": ["P1", "P2"], "channel": "#a",
+        "secret": {"name": "slack", "key": "url"},
+    },
     {
         "name": "mail", "type": "email", "to": "a@example.com", "from": "b@example.com", "smarthost": "mail:587",
         "username": "u", "secret": {"name": "mail", "key": "password"},

@@ -19,7 +19,8 @@ def relabelled(of, /, **source):
         value = ";".join(labels.get(name, "") for name in rule.get("sourceLabels", []))
         match = re.fullmatch(rule.get("regex", "(.*)"), value)
         if match:
-            labels[rule["targetLabel"]] = re.sub(r"\$(\d)", lambda at: match[int(at[1])], rule.get("replacement", "$1"))
+            replacement = rule.get("replacement", "$1").replace("$1", match[1] if match.re.groups else "")
+            labels[rule["targetLabel"]] = replacement
     return labels
 
 

@@ -6,7 +6,12 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.lambda_microservice.platform.plugins.filter.prometheus_operator import prometheus_operator
 
-CONTAINER = {"name": "o", "image": "upstream", "args": ["--kubelet-service=kube-system/kubelet"], "resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "200Mi"}}}  # fmt: skip
+CONTAINER = {
+    "name": "o",
+    "image": "upstream",
+    "args": ["--kubelet-service=kube-system/kubelet"],
+    "resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "200Mi"}},
+}
 TEMPLATE = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [CONTAINER]}}
 DEPLOYMENT = {"kind": "Deployment", "metadata": {"name": "o", "namespace": "default"}, "spec": {"template": TEMPLATE}}
 ROLE = {"kind": "ClusterRole", "metadata": {"name": "o"}, "rules": [{"verbs": ["*"]}]}

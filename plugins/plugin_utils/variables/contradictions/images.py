@@ -81,9 +81,12 @@ def _needed(values: Values) -> Iterator[str]:
     if values["ingress_rate_limit_service"]:
         yield "ratelimit"
     if values["monitoring_enabled"]:
-        yield from ("prometheus-operator", "prometheus-config-reloader", "prometheus", "alertmanager")
+        yield from ("prometheus-operator", "prometheus-config-reloader", "prometheus", "alertmanager", "node-exporter")
+        yield from ("kube-state-metrics", "kube-state-exporter")
         if values["monitoring_grafana_enabled"]:
             yield "grafana"
+        if values["runtimes_places_percent"]:
+            yield "prometheus-adapter"
 
 
 CHECKS = (_file, _registry)

@@ -14,7 +14,6 @@ from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.varia
     contradiction,
 )
 
-
 # Its role makes the policies of its own apps alone, as monitoring's does.
 _SHARED = frozenset({"logging_namespace"})
 

@@ -92,7 +92,11 @@ def test_an_answer_that_is_none_is_an_error(says):
 
 
 def rules(*given):
-    return {"groups": [{"rules": [dict(zip(("name", "type", "health", "lastError"), rule, strict=False)) for rule in given]}]}
+    return {
+        "groups": [
+            {"rules": [dict(zip(("name", "type", "health", "lastError"), rule, strict=False)) for rule in given]}
+        ]
+    }
 
 
 def test_a_rule_that_errs_is_named(says):
@@ -119,7 +123,11 @@ def test_only_the_watchdog_fires(says):
     [
         ([], MANAGERS, "Watchdog does not fire"),
         ([alert("Watchdog")], {"activeAlertmanagers": []}, "knows no Alertmanager"),
-        ([alert("Watchdog"), alert("RedisDown", severity="P1", pod="redis-0")], MANAGERS, 'RedisDown.*"redis-0".*is so'),
+        (
+            [alert("Watchdog"), alert("RedisDown", severity="P1", pod="redis-0")],
+            MANAGERS,
+            'RedisDown.*"redis-0".*is so',
+        ),
     ],
 )
 def test_what_should_not_be_is_said(says, alerts, managers, said):

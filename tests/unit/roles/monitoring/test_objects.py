@@ -38,9 +38,10 @@ def test_definitions_come_from_a_file(applied):
 def test_every_component_has_a_monitor(applied):
     jobs = set(of(applied, "PodMonitor")) | {obj["spec"]["jobName"] for obj in of(applied, "ScrapeConfig").values()}
     assert jobs == {
-        "envoy", "ratelimit", "controller", "nodejs-runtime", "python-runtime", "rust-runtime", "redis", "redis-sentinel",
-        "redis-haproxy", "postgresql", "patroni", "pgbouncer", "pgbackrest", "coredns", "kubelet", "cadvisor", "apiserver",
-        "kube-scheduler", "node-exporter", "kube-state-metrics", "prometheus", "alertmanager", "prometheus-operator",
+        "envoy", "ratelimit", "controller", "nodejs-runtime", "python-runtime", "rust-runtime", "redis",
+        "redis-sentinel", "redis-haproxy", "postgresql", "patroni", "pgbouncer", "pgbackrest", "coredns", "kubelet",
+        "cadvisor", "apiserver", "kube-scheduler",
+        "node-exporter", "kube-state-metrics", "prometheus", "alertmanager", "prometheus-operator",
     }  # fmt: skip
 
 
@@ -63,19 +64,13 @@ def test_prometheus_may_go_where_its_monitors_send_it(applied):
             (namespace,) = monitor["spec"]["namespaceSelector"]["matchNames"]
             app = monitor["spec"]["selector"]["matchLabels"]["app.kubernetes.io/name"]
             port = endpoint["portNumber"]
-        if app in EXPORTERS:
-            continue
         assert (namespace, app, port) in allowed, name
 
 
-EXPORTERS = {
-    "redis-exporter", "postgresql-exporter", "pgbouncer", "postgresql-repository",
-}  # fmt: skip
-"""Whose flows come with the exporters themselves."""
-
-
 def test_prometheus_reads_who_is_there_in_each_namespace_of_its_monitors(applied):
-    monitored = {name for obj in of(applied, "PodMonitor").values() for name in obj["spec"]["namespaceSelector"]["matchNames"]}
+    monitored = {
+        name for obj in of(applied, "PodMonitor").values() for name in obj["spec"]["namespaceSelector"]["matchNames"]
+    }
     may = {obj["metadata"]["namespace"] for obj in applied["objects"] if obj["kind"] == "Role"}
     assert monitored | {"kube-system", "default"} == may
     rules = [rule for obj in applied["objects"] if obj["kind"] == "Role" for rule in obj["rules"]]
@@ -118,10 +113,14 @@ def test_receivers_reach_alertmanager_s_configuration_by_reference(collections, 
     assert any("ipBlock" in peer for rule in egress for peer in rule["to"])
 
 
-@pytest.mark.parametrize(("program", "said"), [("false", "Alertmanager refuses its configuration"), ("/nowhere", "There is no amtool")])
+@pytest.mark.parametrize(
+    ("program", "said"), [("false", "Alertmanager refuses its configuration"), ("/nowhere", "There is no amtool")]
+)
 def test_what_amtool_refuses_changes_nothing(collections, tmp_path, program, said):
     receivers = [{"name": "hook", "type": "webhook", "secret": {"name": "hook", "key": "url"}}]
-    given = json.dumps({"monitoring_receivers": receivers, "monitoring_enabled": True, "monitoring_amtool_binary": program})
+    given = json.dumps(
+        {"monitoring_receivers": receivers, "monitoring_enabled": True, "monitoring_amtool_binary": program}
+    )
     done = run(collections, "site", *TAGS, "-e", given, folder=tmp_path)
     assert done.rc != 0
     assert said in done.output
