@@ -82,6 +82,8 @@ def _needed(values: Values) -> Iterator[str]:
         yield "ratelimit"
     if values["monitoring_enabled"]:
         yield from ("prometheus-operator", "prometheus-config-reloader", "prometheus", "alertmanager")
+        if values["monitoring_grafana_enabled"]:
+            yield "grafana"
 
 
 CHECKS = (_file, _registry)
