@@ -1,16 +1,20 @@
 //! W3C Trace Context (<https://www.w3.org/TR/trace-context/>): the caller's trace is continued, so the logs of the
-//! edge, the controller and a runtime can be joined by one trace id.
+//! edge, the controller and a runtime can be joined by one trace id. Beside it goes the edge's id of the request, by which
+//! they can be joined too: X-Request-ID, which Envoy makes and gives the caller with the answer.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use rand::RngExt;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Section 3.3.1.1 of the specification: at least this many characters should be passed on; more is dropped.
 const TRACESTATE_LIMIT: usize = 512;
 
 #[derive(Clone, Debug)]
 pub struct TraceContext {
+    /// A UUID.
+    request_id: String,
     trace_id: String,
     /// This request's own span, which the runtime sees as its parent.
     span_id: String,
@@ -19,11 +23,18 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// Continues the trace of `headers`, or starts one where there is none or an invalid one.
+    /// Continues the trace of `headers`, or starts one where there is none or an invalid one: its id is then the request's,
+    /// so that who has one has both. Without an id of the edge's, the request gets one here.
     pub fn continued(headers: &HeaderMap) -> Self {
         let span_id = random_hex::<8>();
+        let request_id = headers
+            .get(REQUEST_ID)
+            .and_then(|id| id.to_str().ok())
+            .filter(|id| is_uuid(id))
+            .map_or_else(random_uuid, str::to_owned);
         match headers.get(TRACEPARENT).and_then(parse) {
             Some((trace_id, flags)) => TraceContext {
+                request_id,
                 trace_id: trace_id.to_owned(),
                 span_id,
                 flags: flags.to_owned(),
@@ -33,12 +44,17 @@ impl TraceContext {
                     .cloned(),
             },
             None => TraceContext {
-                trace_id: random_hex::<16>(),
+                trace_id: request_id.replace('-', ""),
+                request_id,
                 span_id,
                 flags: "00".to_owned(),
                 state: None,
             },
         }
+    }
+
+    pub fn request_id(&self) -> &str {
+        &self.request_id
     }
 
     pub fn trace_id(&self) -> &str {
@@ -54,6 +70,9 @@ impl TraceContext {
         let parent = format!("00-{}-{}-{}", self.trace_id, self.span_id, self.flags);
         let parent = HeaderValue::try_from(parent).expect("hexadecimal digits and dashes");
         headers.insert(TRACEPARENT, parent);
+        let request_id =
+            HeaderValue::try_from(&self.request_id).expect("hexadecimal digits and dashes");
+        headers.insert(REQUEST_ID, request_id);
         if let Some(state) = &self.state {
             headers.insert(TRACESTATE, state.clone());
         }
@@ -83,6 +102,20 @@ fn is_hex(text: &str, length: usize) -> bool {
         && text
             .bytes()
             .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+/// Of any version, in lower case, as Envoy writes it, and not all zeroes, as no trace's id is.
+fn is_uuid(text: &str) -> bool {
+    let parts = text.split('-').map(str::len);
+    parts.eq([8, 4, 4, 4, 12])
+        && text.split('-').all(|part| is_hex(part, part.len()))
+        && text.bytes().any(|byte| byte != b'0' && byte != b'-')
+}
+
+fn random_uuid() -> String {
+    let hex = random_hex::<16>();
+    let ends = [(0, 8), (8, 12), (12, 16), (16, 20), (20, 32)];
+    ends.map(|(start, end)| &hex[start..end]).join("-")
 }
 
 fn random_hex<const BYTES: usize>() -> String {
@@ -153,6 +186,40 @@ mod tests {
                 "{invalid}"
             );
             assert!(context.state.is_none(), "{invalid}");
+        }
+    }
+
+    #[test]
+    fn the_edges_id_of_the_request_goes_on_and_is_the_traces_where_there_is_none() {
+        let id = "5e3d9a52-71c4-4c1b-9f0e-6a1b2c3d4e5f";
+        let mut received = HeaderMap::new();
+        received.insert(REQUEST_ID, HeaderValue::from_static(id));
+        let context = TraceContext::continued(&received);
+        let as_trace = "5e3d9a5271c44c1b9f0e6a1b2c3d4e5f";
+        assert_eq!((context.request_id(), context.trace_id()), (id, as_trace));
+        let mut sent = HeaderMap::new();
+        context.inject(&mut sent);
+        assert_eq!(TraceContext::continued(&sent).request_id(), id);
+        received.insert(TRACEPARENT, HeaderValue::from_static(VALID));
+        let context = TraceContext::continued(&received);
+        assert_eq!(context.request_id(), id);
+        assert_eq!(context.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+    }
+
+    #[test]
+    fn what_is_no_id_is_not_logged_and_not_sent_on() {
+        for wrong in [
+            "",
+            "secret",
+            "5E3D9A52-71C4-4C1B-9F0E-6A1B2C3D4E5F",
+            "00000000-0000-0000-0000-000000000000",
+        ] {
+            let mut received = HeaderMap::new();
+            received.insert(REQUEST_ID, HeaderValue::from_static(wrong));
+            let context = TraceContext::continued(&received);
+            assert_ne!(context.request_id(), wrong);
+            assert!(is_uuid(context.request_id()), "{}", context.request_id());
+            assert!(is_hex(context.trace_id(), 32), "{}", context.trace_id());
         }
     }
 

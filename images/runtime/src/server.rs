@@ -203,7 +203,8 @@ async fn execute(
         "execution",
         trace_id = trace.trace_id(),
         span_id = trace.span_id(),
-        request_id = tracing::field::Empty,
+        request_id = trace.request_id(),
+        session_id = tracing::field::Empty,
     );
     execute_traced(&service.runtime, headers, body)
         .instrument(span)
@@ -219,7 +220,7 @@ async fn execute_traced(
     let (body, _place) = read_body(runtime, &headers, body, time).await?;
     let request = parse(&body, runtime.config.max_script_bytes)?;
     drop(body);
-    tracing::Span::current().record("request_id", masked(&request.request_id));
+    tracing::Span::current().record("session_id", masked(&request.request_id));
 
     let empty = "{}";
     let job = Job {

@@ -387,7 +387,9 @@ async fn logs_are_json_and_tell_nothing_of_what_callers_send() {
             (&json!("alice"), &json!("python"))
         );
         assert_eq!(line["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
-        assert!(uuid::Uuid::try_parse(line["request_id"].as_str().unwrap()).is_ok());
+        for id in ["request_id", "session_id"] {
+            assert!(uuid::Uuid::try_parse(line[id].as_str().unwrap()).is_ok());
+        }
         assert!(
             line["duration_ms"].as_f64().unwrap() > 0.0
                 && line["status"].is_u64()

@@ -567,10 +567,12 @@ async fn the_trace_goes_on_to_the_runtime() {
     let controller = Controller::start(&redis, &runtime).await;
     let id = controller.session("nodejs-x", "echo").await;
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let edge = "0b6f0d4a-93c1-4d3e-8d57-2f1f2a0c7e11";
     let headers = [
         JSON,
         ("traceparent", parent),
         ("tracestate", "a=b"),
+        ("x-request-id", edge),
         ("x-user-id", "alice"),
         ("cookie", "private"),
     ];
@@ -586,6 +588,7 @@ async fn the_trace_goes_on_to_the_runtime() {
     );
     assert_ne!(sent_parent, parent);
     assert_eq!(sent["tracestate"], "a=b");
+    assert_eq!(sent["x-request-id"], edge);
     assert!(
         !sent.contains_key("cookie"),
         "nothing else of the caller's is passed on"

@@ -262,10 +262,15 @@ fn the_log_of_an_execution_has_its_trace_and_not_the_id_of_its_session() {
     let python = Supervisor::start(PYTHON, &[("WARM_PROCESSES", "0"), ("REUSE", "none")]);
     let session = "5e55104e-0000-4000-8000-000000000001";
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let edge = "0b6f0d4a-93c1-4d3e-8d57-2f1f2a0c7e11";
     let execute = || {
         let body = json!({"request_id": session, "script_content": "result = 1"}).to_string();
         let caller = format!("session {session}");
-        let headers = [("traceparent", parent), ("x-caller", caller.as_str())];
+        let headers = [
+            ("traceparent", parent),
+            ("x-request-id", edge),
+            ("x-caller", caller.as_str()),
+        ];
         request(&python.api, "POST", "/execute", &headers, body.as_bytes()).status
     };
     let check = |message, outcome: &str| {
@@ -276,7 +281,8 @@ fn the_log_of_an_execution_has_its_trace_and_not_the_id_of_its_session() {
         );
         let span = line["span_id"].as_str().unwrap();
         assert!(span.len() == 16 && span != "00f067aa0ba902b7", "{line}");
-        assert_eq!(line["request_id"], lambda_common::masked::masked(session));
+        assert_eq!(line["request_id"], edge);
+        assert_eq!(line["session_id"], lambda_common::masked::masked(session));
         assert!(!all.contains(session), "{all}");
         assert_eq!(line["outcome"].as_str().unwrap_or_default(), outcome);
     };

@@ -1,11 +1,7 @@
 {{- define "library.podSecurityContext" -}}
 {{- $values := include "library.values" . | fromYaml -}}
-runAsNonRoot: true
-seccompProfile:
-  type: RuntimeDefault
-{{- with $values.securityContext }}
-{{ toYaml . }}
-{{- end }}
+{{- /* An agent of a node may say that it is root; Pod Security refuses it everywhere but in the agents' namespace. */ -}}
+{{ mergeOverwrite (dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault")) $values.securityContext | toYaml }}
 {{- end -}}
 
 {{- define "library.topologySpreadConstraints" -}}
