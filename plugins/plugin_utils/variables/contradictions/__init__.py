@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.contradictions import (
+    elastic,
     images,
     namespaces,
     postgresql,
@@ -33,6 +34,7 @@ CHECKS = (
     *redis.CHECKS,
     *postgresql.CHECKS,
     *quotas.CHECKS,
+    *elastic.CHECKS,
 )
 
 
