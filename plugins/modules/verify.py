@@ -133,6 +133,19 @@ options:
         type: str
         default: postgresql-repository
       backup_hours: {description: How old the newest backup may be., type: int, default: 26}
+  logging:
+    description: The logs' store and its agents. Without it, they are not looked at.
+    type: dict
+    suboptions:
+      backend: {description: What keeps the logs., type: str, choices: [elastic, victorialogs], default: victorialogs}
+      namespace: {description: The store's namespace., type: str, default: monitoring}
+      agents_namespace: {description: The agents' namespace., type: str, default: node-agents}
+      sources:
+        description: The namespaces of which there must be lines.
+        type: list
+        elements: str
+        required: true
+      minutes: {description: How old the lines may be., type: int, default: 10}
   network_probe:
     description: Connections to try from inside. Without it, whether NetworkPolicies are enforced is not checked.
     type: dict

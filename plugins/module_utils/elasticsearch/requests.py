@@ -19,7 +19,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.error
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.client import Cluster
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.exec import run_in_pod
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.objects import Object
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.workloads import condition_of
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.workloads import is_ready
 
 URL = "https://localhost:9200"
 """A name in the certificate that the role asks the operator for."""
@@ -109,8 +109,7 @@ class Elasticsearch:
     def _pod(self) -> str | None:
         pods = self.cluster.list("v1", "Pod", self.namespace, f"{_CLUSTER_LABEL}={self.name}")
         for pod in sorted(pods, key=lambda pod: pod["metadata"]["name"]):
-            ready = condition_of(pod, "Ready")
-            if ready and ready.get("status") == "True" and not pod["metadata"].get("deletionTimestamp"):
+            if is_ready(pod):
                 return str(pod["metadata"]["name"])
         return None
 

@@ -72,6 +72,12 @@ def condition_of(workload: Object, condition_type: str) -> Object | None:
     return None
 
 
+def is_ready(pod: Object) -> bool:
+    """Whether the pod is ready and not on its way out."""
+    ready = condition_of(pod, "Ready")
+    return bool(ready and ready.get("status") == "True" and not pod["metadata"].get("deletionTimestamp"))
+
+
 def _deployment(workload: Object) -> Status:
     spec, status = workload["spec"], workload.get("status") or {}
     desired = spec.get("replicas", 1)

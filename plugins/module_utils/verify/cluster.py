@@ -26,6 +26,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.kuber
     DEFAULT_API_VERSIONS,
     READY,
     condition_of,
+    is_ready,
     status_of,
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.checks import (
@@ -651,9 +652,3 @@ def _selects(selector: Object, pod: Object) -> bool:
     labels = pod["metadata"].get("labels") or {}
     wanted = selector.get("matchLabels") or {}
     return bool(wanted) and all(labels.get(key) == value for key, value in wanted.items())
-
-
-def is_ready(pod: Object) -> bool:
-    """Whether the pod is ready and not on its way out."""
-    ready = condition_of(pod, "Ready")
-    return bool(ready and ready.get("status") == "True" and not pod["metadata"].get("deletionTimestamp"))

@@ -25,6 +25,10 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.verif
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.cluster import LEVELS, Platform
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.edge import SCRIPTS, Edge
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.logging import (
+    LOGGING_SPEC,
+    logs_arrive,
+)
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.postgresql import (
     postgresql_backup,
     postgresql_roles,
@@ -115,6 +119,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "backup_hours": {"type": "int", "default": 26},
         },
     },
+    "logging": LOGGING_SPEC,
     "network_probe": {
         "type": "dict",
         "options": {
@@ -192,6 +197,7 @@ def checks_of(params: Object, cluster: Cluster) -> list[Check]:
         *_of("runtimes", platform.cluster, params, isolation=runtimes_isolation, processes=runtimes_process_ids),
         *_of("redis", platform.cluster, params, roles=redis_roles, evictions=redis_evictions),
         *_of_postgresql(platform.cluster, params.get("postgresql"), params["wait_seconds"]),
+        *_of("logging", platform.cluster, params, lines=partial(logs_arrive, wait_seconds=params["wait_seconds"])),
         ("admission: Pod Security", platform.pod_security),
         ("admission: read-only root", platform.read_only_root),
         ("network: exposed Services", partial(platform.exposed, service)),

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-# The trace's id alone of a traceparent, which the controller continues; without one it makes the trace's id of the request's.
-# A longer expression, such as one that counts the digits after it, is beyond the size that Envoy allows, and gives null.
+# The trace's id alone of a traceparent, which the controller continues; without one it takes the request's id as the
+# trace's. A longer expression, such as one that counts the digits after it, is too large for Envoy and gives null.
 TRACE_ID = r"%CEL(re.extract(request.headers['traceparent'], '^[0-9a-f]+-([0-9a-f]{32})-[0-9a-f]+-', '\\1'))%"
 
 # Neither bodies nor the query: both may hold a caller's secrets. Of the path only what shows half of a request's id

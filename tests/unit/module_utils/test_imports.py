@@ -17,7 +17,8 @@ ROWS = [
     {"concurrency", "programs"},
     {"kubernetes"},
     {"helm", "rollout", "policy", "secret", "image", "elasticsearch"},
-    {"chart", "verify"},
+    {"chart", "logs"},
+    {"verify"},
     {"drill"},
 ]
 ROW_OF = {room: number for number, row in enumerate(ROWS) for room in row}

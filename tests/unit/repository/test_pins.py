@@ -36,6 +36,15 @@ def test_the_rate_limit_service_is_built_from_the_commit_of_the_upstream_image()
     assert upstream["__platform_images"]["ratelimit"]["tag"] == commit[1][:8]
 
 
+@pytest.mark.parametrize("name", ["victorialogs", "vlagent"])
+def test_the_logs_store_and_agent_are_built_from_the_release_of_the_upstream_images(name: str) -> None:
+    module = (ROOT / "images" / name / "go.mod").read_text(encoding="utf-8")
+    built = re.search(r"VictoriaMetrics/VictoriaLogs (v\S+)", module)
+    upstream = yaml.safe_load((ROOT / "roles/platform/vars/main.yml").read_text(encoding="utf-8"))
+    assert built is not None
+    assert upstream["__platform_images"][name]["tag"] == built[1]
+
+
 def go_modules(module: str) -> dict[str, str]:
     """The version of each Go module that a module below tools/ is compiled from."""
     text = (ROOT / "tools" / module / "go.mod").read_text(encoding="utf-8")

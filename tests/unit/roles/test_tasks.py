@@ -22,4 +22,4 @@ def test_the_ways_are_there_before_the_pods_and_are_waited_for_once(role: str) -
 
 
 def test_there_are_roles_with_pods() -> None:
-    assert {"controller", "data_services", "ingress", "runtimes"} <= set(WITH_PODS)
+    assert {"controller", "data_services", "ingress", "logging", "runtimes"} <= set(WITH_PODS)

@@ -55,11 +55,13 @@ podAntiAffinity:
 
 {{- define "library.tolerations" -}}
 {{- $values := include "library.values" . | fromYaml -}}
+{{- with $values.nodeFailureTolerationSeconds }}
 {{- range $taint := list "node.kubernetes.io/not-ready" "node.kubernetes.io/unreachable" }}
 - key: {{ $taint }}
   operator: Exists
   effect: NoExecute
   tolerationSeconds: {{ $values.nodeFailureTolerationSeconds }}
+{{- end }}
 {{- end }}
 {{- with $values.tolerations }}
 {{ toYaml . }}
