@@ -23,8 +23,6 @@ APP = "victorialogs"
 PORT = 9428
 AGENT = "vlagent"
 AGENT_PORT = 9429
-# The program's own word for a line of JSON that has no message.
-_NO_MESSAGE = "missing _msg field"
 # Lines that an agent could not read, blocks that the store refused, and blocks for which its buffer had no room.
 _DROPPED = re.compile(
     rb"^(?:vl_rows_dropped_total|vl_too_long_lines_skipped_total|vlagent_remotewrite_packets_dropped_total"
@@ -82,12 +80,11 @@ def _pod(cluster: Cluster, namespace: str) -> str:
 def line_of(row: dict[str, Any]) -> Line:
     """A row of an answer: what the agent adds begins with kubernetes., what VictoriaLogs adds with an underscore."""
     own = {name: str(value) for name, value in row.items() if not name.startswith(("_", "kubernetes."))}
-    message = str(row.get("_msg", ""))
     return Line(
         time=row["_time"],
         namespace=row.get("kubernetes.pod_namespace", ""),
         pod=row.get("kubernetes.pod_name", ""),
         container=row.get("kubernetes.container_name", ""),
-        message="" if message.startswith(_NO_MESSAGE) else message,
+        message=str(row.get("_msg", "")),
         fields=own,
     )

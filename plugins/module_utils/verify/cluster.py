@@ -275,7 +275,9 @@ class Platform:
         open_ones = [one["name"] for one in self.namespaces if one["pod_security"] == "privileged"]
         guarded = len(self.namespaces) - len(open_ones)
         levels = sorted({one["pod_security"] for one in self.namespaces} - {"privileged"})
-        left_open = f"; {', '.join(open_ones)} may run privileged pods, as foundation_namespaces says" if open_ones else ""
+        left_open = (
+            f"; {', '.join(open_ones)} may run privileged pods, as foundation_namespaces says" if open_ones else ""
+        )
         return Passed(
             f"{guarded} namespaces enforce {' or '.join(levels)}; a privileged pod is refused in each{left_open}"
         )

@@ -20,7 +20,7 @@ def row(time: str, namespace: str, pod: str, container: str, **own: str) -> dict
     return {
         "_time": f"2026-11-30T01:02:{time}Z",
         "_stream": "{}",
-        "_msg": own.pop("_msg", "missing _msg field; see https://docs.victoriametrics.com/"),
+        "_msg": own.pop("_msg", ""),
         "kubernetes.pod_namespace": namespace,
         "kubernetes.pod_name": pod,
         "kubernetes.container_name": container,

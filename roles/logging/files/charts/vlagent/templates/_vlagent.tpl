@@ -7,6 +7,8 @@ containers:
       - -kubernetesCollector
       # Namespace, pod, container and node say whose a line is; labels would be in each line once more.
       - -kubernetesCollector.includePodLabels=false
+      # A line of JSON without a message is its fields.
+      - -defaultMsgValue=
       - -tmpDataPath={{ .values.directory }}
       - -remoteWrite.url={{ required "store is empty: give the address of the logs' store" .values.store }}
       # 2Gi -> 2GiB, as the program reads sizes.

@@ -55,13 +55,13 @@ podAntiAffinity:
 
 {{- define "library.tolerations" -}}
 {{- $values := include "library.values" . | fromYaml -}}
-{{- with $values.nodeFailureTolerationSeconds }}
-{{- range $taint := list "node.kubernetes.io/not-ready" "node.kubernetes.io/unreachable" }}
+{{- $taints := list "node.kubernetes.io/not-ready" "node.kubernetes.io/unreachable" -}}
+{{- /* A DaemonSet's pods, `kind` of the context, could go nowhere else: Kubernetes lets them tolerate both without an end. */ -}}
+{{- range $taint := (eq (.kind | default "") "DaemonSet") | ternary list $taints }}
 - key: {{ $taint }}
   operator: Exists
   effect: NoExecute
   tolerationSeconds: {{ $values.nodeFailureTolerationSeconds }}
-{{- end }}
 {{- end }}
 {{- with $values.tolerations }}
 {{ toYaml . }}
