@@ -12,7 +12,8 @@ version_added: 0.1.0
 description:
   - Asks the logs' store, through the API server, for every line that has the id of a request or of its trace, and
     shows them in the order of their times. Edge, controller and runtime have the same id.
-  - It changes nothing, and opens no port; the user needs C(pods/portforward) in the store's namespace.
+  - It changes nothing, and opens no port; the user needs C(pods/portforward) in the store's namespace, and with
+    V(elastic) in its place C(pods/exec) and to read the Secret C(elasticsearch-logs-reader).
 author:
   - Lambda Microservice Platform team (@lambda-microservice-platform)
 extends_documentation_fragment:
@@ -30,7 +31,7 @@ options:
   backend:
     description: What keeps the logs.
     type: str
-    choices: [victorialogs]
+    choices: [elastic, victorialogs]
     default: victorialogs
   enabled:
     description: Whether logs are collected. V(false) is an error that says how to turn them on.

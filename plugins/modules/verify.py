@@ -144,7 +144,7 @@ options:
     description: The logs' store and its agents. Without it, they are not looked at.
     type: dict
     suboptions:
-      backend: {description: What keeps the logs., type: str, choices: [victorialogs], default: victorialogs}
+      backend: {description: What keeps the logs., type: str, choices: [elastic, victorialogs], default: victorialogs}
       namespace: {description: The store's namespace., type: str, default: monitoring}
       agents_namespace: {description: The agents' namespace., type: str, default: node-agents}
       sources:

@@ -84,8 +84,9 @@ class Program:
 class ControlPlane:
     """Started when it is made, in a temporary folder of its own. ``kubeconfig`` is a user who may do everything."""
 
-    def __init__(self) -> None:
+    def __init__(self, *api_server_options: str) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="apiserver-"))
+        self._api_server_options = api_server_options
         self._running: list[Program] = []
         self.kubeconfig = self._folder / "kubeconfig"
         try:
@@ -134,6 +135,7 @@ class ControlPlane:
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={key}",
             f"--service-account-signing-key-file={key}",
+            *self._api_server_options,
         ).wait_for(f"{server}/readyz", token, authority)
         self._run(
             "kube-controller-manager",

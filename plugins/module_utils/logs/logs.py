@@ -15,10 +15,11 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.kuber
     auth_argument_spec,
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.objects import Object
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.logs.elastic import Elastic
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.logs.line import LIMIT, Line, Store
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.logs.victorialogs import VictoriaLogs
 
-STORES: dict[str, Store] = {"victorialogs": VictoriaLogs()}
+STORES: dict[str, Store] = {"elastic": Elastic(), "victorialogs": VictoriaLogs()}
 
 ARGUMENT_SPEC: dict[str, Any] = {
     **auth_argument_spec(),

@@ -16,8 +16,9 @@ ROWS = [
     {"errors", "interruption"},
     {"concurrency", "programs"},
     {"kubernetes"},
-    {"helm", "rollout", "policy", "secret", "image", "dashboards", "logs"},
-    {"chart", "verify"},
+    {"helm", "rollout", "policy", "secret", "image", "dashboards", "elasticsearch"},
+    {"chart", "logs"},
+    {"verify"},
     {"drill"},
 ]
 ROW_OF = {room: number for number, row in enumerate(ROWS) for room in row}

@@ -29,6 +29,7 @@ CHARTS = ROOT / "roles"
 DEFAULT, _ = evaluated()
 CLIENT = {"connections": 4, "pool": 2}
 REDIS_CLIENT = {"redis": "~a:* +get"}
+ELASTIC = {"logging_backend": "elastic", "logging_accept_elastic_license": True}
 
 
 def told(**given: Any) -> str:
@@ -132,6 +133,11 @@ def test_the_defaults_contradict_nothing():
         ({"platform_image_registry": ""}, "the image controller is ours, and no registry has it"),
         ({"runtimes_languages": [{"name": "go"}]}, "there is no image runtime-go"),
         ({"monitoring_enabled": False, "runtimes_places_percent": 70}, "nobody would tell the autoscalers"),
+        ({"logging_backend": "elastic"}, "logging_backend elastic, logging_accept_elastic_license false"),
+        ({**ELASTIC, "logging_elasticsearch_warm_days": 60}, "logging_elasticsearch_cold_days 60"),
+        ({**ELASTIC, "logging_elasticsearch_rollover_days": 0}, "logging_elasticsearch_rollover_days 0"),
+        ({**ELASTIC, "logging_elasticsearch_snapshot_s3": {"bucket": "b", "secret": "s"}}, "without endpoint, region"),
+        ({**ELASTIC, "platform_images": {"elasticsearch": {"digest": f"sha256:{'0' * 64}"}}}, "a digest and no tag"),
     ],
 )  # fmt: skip
 def test_a_contradiction_is_named_with_what_was_found(wrong: dict[str, Any], names: str):
@@ -156,6 +162,8 @@ def test_a_contradiction_is_named_with_what_was_found(wrong: dict[str, Any], nam
         {"ingress_namespace": "edge", "data_services_namespace": "stores",
          "runtimes_namespace": "fn", "controller_namespace": "api"},
         {"foundation_resource_quotas": {}},
+        ELASTIC,
+        {"logging_backend": "elastic", "logging_enabled": False},
         {"platform_image_registry": "", "platform_images_file": str(ROOT / "tests" / "images.json")},
     ],
 )  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.contradictions import (
+    elastic,
     images,
     monitoring,
     namespaces,
@@ -35,6 +36,7 @@ CHECKS = (
     *postgresql.CHECKS,
     *monitoring.CHECKS,
     *quotas.CHECKS,
+    *elastic.CHECKS,
 )
 
 
