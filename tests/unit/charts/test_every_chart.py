@@ -23,7 +23,7 @@ def objects(chart: Path, render: Render) -> Objects:
     return render(chart)
 
 
-# An agent reads what only a node has, on every node, in the one namespace whose Pod Security lets it. Its own test says what it may.
+# An agent reads what only a node has, in the one namespace whose Pod Security lets it. Its own test says what it may.
 AGENTS = {"node-exporter", "vlagent"}
 # The logs of a node are root's alone.
 ROOTS = {"vlagent"}
