@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from .conftest import ALERTS, ROOT, RULES, rules_of
+from .test_series import controllers, runtimes
 
 CASES: dict[str, list[dict[str, Any]]] = yaml.safe_load(
     (Path(__file__).parent / "cases.yaml").read_text(encoding="utf-8")
@@ -162,3 +163,19 @@ def test_the_rules_of_the_objectives_are_what_their_table_makes(slo: Path) -> No
     made = subprocess.run([slo], input=table, capture_output=True, check=True, timeout=60).stdout
     written = (ROOT / "roles" / "monitoring" / "files" / "rules" / "slo.yaml").read_bytes()
     assert yaml.safe_load(written) == yaml.safe_load(made)
+
+
+def test_the_pages_name_variables_and_series_that_exist() -> None:
+    """What the roles that are here call their variables, and our programs their series."""
+    roles = ROOT / "roles"
+    variables = {
+        name
+        for defaults in roles.glob("*/defaults/main.yml")
+        for name in yaml.safe_load(defaults.read_text(encoding="utf-8"))
+    }
+    prefixes = tuple(f"{path.parent.parent.name}_" for path in roles.glob("*/defaults/main.yml"))
+    for page in (ROOT / "docs" / "runbooks").glob("*.md"):
+        for word in re.findall(r"\b[a-z]+_[a-z0-9_]+\b", page.read_text(encoding="utf-8")):
+            assert not word.startswith(prefixes) or word in variables, f"{page.name}: {word}"
+            ours = {"lambda_controller": controllers, "lambda_runtime": runtimes}.get("_".join(word.split("_")[:2]))
+            assert ours is None or any(name.startswith(word) for name in ours()), f"{page.name}: {word}"
