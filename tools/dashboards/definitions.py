@@ -413,7 +413,8 @@ REDIS = Dashboard(
             "Memory used",
             "percentunit",
             {
-                "{{pod}}": 'max by (pod) (redis_memory_used_bytes{job="redis"} / (redis_memory_max_bytes{job="redis"} > 0))'
+                "{{pod}}": 'max by (pod) (redis_memory_used_bytes{job="redis"}'
+                ' / (redis_memory_max_bytes{job="redis"} > 0))'
             },
             "Of maxmemory.",
             (0.8, 0.95),

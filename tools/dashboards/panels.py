@@ -112,8 +112,7 @@ def drawn(panel: Panel, identity: int) -> Any:
     built.thresholds(dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(steps(panel)))
     if panel.says:
         built.description(panel.says)
-    if panel.unit != "s":
-        built.min(0)
+    built.min(0)
     if panel.most is not None:
         built.max(panel.most)
     return built
