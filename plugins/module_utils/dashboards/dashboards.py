@@ -158,7 +158,7 @@ def write(output: str, text: str) -> None:
         os.makedirs(folder, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=folder, delete=False) as file:
             file.write(text)
-        os.chmod(file.name, 0o644)  # noqa: S103 - names of pods and numbers, for whoever can read the folder
+        os.chmod(file.name, 0o644)
         os.replace(file.name, output)
     except OSError as failure:
         raise PlatformError(

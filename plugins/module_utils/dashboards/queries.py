@@ -161,8 +161,6 @@ def placed(samples: list[list[Any]], shown: Window) -> list[float | None]:
     return values
 
 
-
-
 def embedded(value: Any) -> str:
     """JSON that can stand in a script element: no text of it ends the element."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")

@@ -16,7 +16,7 @@ ROWS = [
     {"errors", "interruption"},
     {"concurrency", "programs"},
     {"kubernetes"},
-    {"helm", "rollout", "policy", "secret", "image"},
+    {"helm", "rollout", "policy", "secret", "image", "dashboards"},
     {"chart", "verify"},
     {"drill"},
 ]

@@ -15,9 +15,11 @@
   const SECONDS = [[1e-6, 1e-3, 1, 60, 3600, 86400], ["µs", "ms", "s", "min", "h", "d"]];
   const BYTES = [[1, 2 ** 10, 2 ** 20, 2 ** 30, 2 ** 40], ["B", "KiB", "MiB", "GiB", "TiB"]];
   const COUNT = [[1, 1e3, 1e6, 1e9], ["", "k", "M", "G"]];
+  // 99.95 % served is not all: what is below the whole is not rounded up to it.
+  const percent = (value) => (value > 99 && value < 100 ? Math.floor(value * 1000) / 1000 : digits(value));
   const UNITS = {
     s: (value) => (value === 0 ? "0 s" : scaled(value, ...SECONDS)),
-    percentunit: (value) => `${digits(value * 100)} %`,
+    percentunit: (value) => `${percent(value * 100)} %`,
     bytes: (value) => scaled(value, ...BYTES),
     Bps: (value) => `${scaled(value, ...BYTES)}/s`,
     reqps: (value) => `${scaled(value, ...COUNT)} req/s`,
