@@ -82,7 +82,7 @@ SYSTEM_OVERVIEW = Dashboard(
             (1,),
             "number",
         ),
-        Panel("Answers of the edge", "reqps", EDGE_BY_CLASS, "By class of status.", look="stack"),
+        Panel("Answers of the edge", "reqps", EDGE_BY_CLASS, "By class of status.", look="stack", statuses=True),
         Panel("Time to the edge's answer", "s", EDGE_SECONDS, "Scripts included.", (1,)),
         Panel(
             "Places used",
@@ -182,6 +182,7 @@ REQUEST_STATISTICS = Dashboard(
             "reqps",
             {"{{status}}": rate("lambda_controller_requests_total", "status")},
             look="stack",
+            statuses=True,
         ),
         Panel(
             "Time of requests, p95",
@@ -314,7 +315,7 @@ ENVOY = Dashboard(
     "Envoy",
     "The edge.",
     (
-        Panel("Answers", "reqps", EDGE_BY_CLASS, "By class of status.", look="stack"),
+        Panel("Answers", "reqps", EDGE_BY_CLASS, "By class of status.", look="stack", statuses=True),
         Panel("Time to the answer", "s", EDGE_SECONDS),
         Panel(
             "Time of upstreams, p95",

@@ -13,6 +13,7 @@ from grafana_foundation_sdk.models import dashboard as model
 
 PROMETHEUS = model.DataSourceRef(type_val="prometheus", uid="prometheus")
 POSTGRESQL = model.DataSourceRef(type_val="grafana-postgresql-datasource", uid="postgresql")
+STATUS_COLOURS = {"2xx": "green", "3xx": "blue", "4xx": "orange", "5xx": "red"}
 COLOURS = {
     "below": ["green", "orange", "red"],
     "above": ["red", "orange", "green"],
@@ -26,6 +27,7 @@ class Panel:
 
     ``limits``: one, from which on something is wrong, or two, from the first of which on it is worth a look. ``good``
     is below them, above them, or between the two.
+    With ``statuses``, the series are classes of HTTP's.
     ``look``: lines, stack (lines on each other) or number (the newest value).
     """
 
@@ -37,6 +39,7 @@ class Panel:
     look: str = "lines"
     good: str = "below"
     most: float | None = None
+    statuses: bool = False
     sql: bool = False
 
 
@@ -115,6 +118,9 @@ def drawn(panel: Panel, identity: int) -> Any:
     built.min(0)
     if panel.most is not None:
         built.max(panel.most)
+    for name, colour in STATUS_COLOURS.items() if panel.statuses else ():
+        fixed = {"mode": "fixed", "fixedColor": colour}
+        built.override_by_name(name, [model.DynamicConfigValue(id_val="color", value=fixed)])
     return built
 
 

@@ -146,6 +146,7 @@ def _drawn(panel: Panel, series: list[dict[str, Any]]) -> dict[str, Any]:
         "least": panel.least,
         "most": panel.most,
         "limits": panel.limits,
+        "colours": panel.colours,
         "elsewhere": panel.elsewhere,
         "series": series,
     }

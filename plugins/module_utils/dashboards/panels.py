@@ -27,7 +27,9 @@ class Query:
 
 @dataclass(frozen=True)
 class Panel:
-    """``elsewhere`` is the kind of data source where that is not Prometheus. ``limits``: value and colour."""
+    """``elsewhere`` is the kind of data source where that is not Prometheus. ``limits``: value and colour.
+    ``colours``: of series that have one of their own, by name.
+    """
 
     dashboard: str
     title: str
@@ -37,6 +39,7 @@ class Panel:
     least: float | None
     most: float | None
     limits: list[tuple[float | None, str]]
+    colours: dict[str, str]
     queries: list[Query]
     elsewhere: str
 
@@ -90,7 +93,8 @@ def _dashboard(path: Path) -> Dashboard:
 def _panels(entry: dict[str, Any], dashboard: str) -> Iterator[Panel]:
     if entry["type"] == "row":  # a heading
         return
-    defaults = entry["fieldConfig"]["defaults"]
+    settings = entry["fieldConfig"]
+    defaults = settings["defaults"]
     custom = defaults.get("custom", {})
     stacked = custom.get("stacking", {}).get("mode") == "normal"
     source = entry["datasource"]["type"]
@@ -104,6 +108,13 @@ def _panels(entry: dict[str, Any], dashboard: str) -> Iterator[Panel]:
         least=defaults.get("min"),
         most=defaults.get("max"),
         limits=[(step["value"], step["color"]) for step in defaults["thresholds"]["steps"]],
-        queries=[] if elsewhere else [Query(each["expr"], each["legendFormat"]) for each in entry["targets"]],
+        colours={
+            override["matcher"]["options"]: entry["value"]["fixedColor"]
+            for override in settings.get("overrides", [])
+            if override["matcher"]["id"] == "byName"
+            for entry in override["properties"]
+            if entry["id"] == "color"
+        },
+        queries=[] if elsewhere else [Query(target["expr"], target["legendFormat"]) for target in entry["targets"]],
         elsewhere=elsewhere,
     )

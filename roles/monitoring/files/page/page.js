@@ -55,7 +55,8 @@
   const element = (name, parent, properties = {}) => parent.appendChild(Object.assign(document.createElement(name), properties));
   const newest = (values) => values.findLast((value) => value !== null) ?? null;
   const dash = (index) => (index < 8 ? [] : [6, 3]);
-  const lineColour = (index) => colour(`line-${index % 8}`);
+  // A name of the style sheet's colours: a status has its own, the others take turns.
+  const lineColour = (panel, index) => panel.colours[panel.series[index].name] || `line-${index % 8}`;
   const limitsOf = (panel) => panel.limits.filter(([value]) => value !== null);
   const stateOf = (panel, value) =>
     panel.limits.reduce((state, [from, name]) => (from === null || value >= from ? name : state), "");
@@ -101,7 +102,7 @@
     const days = end - data.start > DAY;
     const values = (plot, splits) => splits.map((value) => format(panel.unit, value));
     return [
-      { ...look, grid, ticks, space: days ? 110 : 60, values: (plot, splits) => splits.map((at) => clock(at, days)) },
+      { ...look, grid, ticks, space: days ? 110 : 60, size: 30, values: (plot, splits) => splits.map((at) => clock(at, days)) },
       {
         ...look, grid, ticks, values, incrs: STEPS[panel.unit], space: 34,
         size: (plot, labels) => 16 + 7 * Math.max(4, ...(labels || []).map((label) => label.length)),
@@ -122,15 +123,15 @@
       axes: isNumber ? [{ show: false }, { show: false }] : axes(panel),
       series: [{}, ...panel.series.map((one, index) => ({
         label: one.name,
-        stroke: lineColour(index),
+        stroke: colour(lineColour(panel, index)),
         width: 1.6,
         dash: dash(index),
         points: { show: false },
         // The lowest of a stack is filled down to zero, the others down to the one below.
-        fill: (isStack && index === 0) || isNumber ? `${lineColour(index)}33` : undefined,
+        fill: (isStack && index === 0) || isNumber ? `${colour(lineColour(panel, index))}33` : undefined,
       }))],
       bands: isStack ? Array.from({ length: count - 1 }, (_, index) => ({
-        series: [index + 2, index + 1], fill: `${lineColour(index + 1)}33`,
+        series: [index + 2, index + 1], fill: `${colour(lineColour(panel, index + 1))}33`,
       })) : undefined,
       hooks: isNumber ? {} : { draw: [drawLimits(panel)], setCursor: [(plot) => hover(plot.cursor.idx)] },
     };
@@ -146,7 +147,7 @@
     const list = element("ul", article, { className: "legend", tabIndex: 0, ariaLabel: "Legend" });
     const shown = panel.series.map((one, index) => {
       const item = element("li", list);
-      swatch(item, `line-${index % 8}`, dash(index));
+      swatch(item, lineColour(panel, index), dash(index));
       element("div", item, { textContent: one.name });
       return element("span", item);
     });
@@ -216,7 +217,7 @@
   const asked = document.querySelectorAll('.panel:not([data-state="elsewhere"])').length;
   const drawn = document.querySelectorAll('.panel[data-state="drawn"]').length;
   document.getElementById("about").textContent =
-    `${clock(data.start, days)} to ${clock(end, true)}, every ${format("s", data.step)}. ${drawn} of ${asked} panels have data.`;
+    `${clock(data.start, true)} to ${clock(end, days)}, every ${format("s", data.step)}. ${drawn} of ${asked} panels have data.`;
   // What is drawn on a canvas does not follow the style sheet.
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraws.forEach((redraw) => redraw()));
   window.dashboards = { format };

@@ -69,8 +69,17 @@ class SamplePrometheus:
         for number in range(count):
             seed = int(hashlib.sha256(f"{query['query']}{number}".encode()).hexdigest(), 16) % 1000 / 1000
             size = _SCALE[panel.unit] * (0.4 + seed)
+            whole = panel.unit == "none"
             values = [
-                [at, str(size * (1 + 0.3 * math.sin(at / 300 + 7 * seed) + 0.05 * math.sin(at / 31)))] for at in times
+                [
+                    at,
+                    str(
+                        round(size)
+                        if whole
+                        else size * (1 + 0.3 * math.sin(at / 300 + 7 * seed) + 0.05 * math.sin(at / 31))
+                    ),
+                ]
+                for at in times
             ]
             names = {label: (_NAMES.get(label) or [f"{label}-one", f"{label}-two"]) for label in labels}
             result.append(
