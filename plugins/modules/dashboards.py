@@ -13,7 +13,8 @@ description:
     writes a page that any browser opens. The page holds data, style and program; it loads nothing.
   - It draws panels of the types C(timeseries) and C(stat), with their units, legends and thresholds. A panel of another
     data source than Prometheus is named and not drawn.
-  - Prometheus is reached through the API server's proxy, so that nothing has to be exposed or forwarded.
+  - Prometheus is asked from inside of its pod, so that nothing has to be exposed or forwarded, and no NetworkPolicy has
+    to let anybody in.
 author:
   - Lambda Microservice Platform team (@lambda-microservice-platform)
 extends_documentation_fragment:
@@ -42,9 +43,10 @@ options:
     type: dict
     required: true
     suboptions:
-      namespace: {description: The namespace of its Service., type: str, required: true}
-      service: {description: The Service's name., type: str, default: prometheus}
-      port: {description: The Service's port., type: int, default: 9090}
+      namespace: {description: The namespace., type: str, required: true}
+      pod: {description: 'Its pod, with wget, or bash and cat.', type: str, default: prometheus-platform-0}
+      container: {description: The container., type: str, default: prometheus}
+      port: {description: The port that it listens on., type: int, default: 9090}
   minutes:
     description: How long before now the panels begin.
     type: int
@@ -61,8 +63,7 @@ attributes:
     details: A page of other numbers tells nothing as a diff.
     support: none
 notes:
-  - It needs the right to get C(services/proxy) in Prometheus' namespace, and a NetworkPolicy there that lets the API
-    server in.
+  - It needs the right to run commands in Prometheus' pod (create C(pods/exec)).
 requirements:
   - kubernetes >= 24.2
 """

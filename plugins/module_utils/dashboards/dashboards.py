@@ -40,7 +40,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
         "required": True,
         "options": {
             "namespace": {"type": "str", "required": True},
-            "service": {"type": "str", "default": "prometheus"},
+            "pod": {"type": "str", "default": "prometheus-platform-0"},
+            "container": {"type": "str", "default": "prometheus"},
             "port": {"type": "int", "default": 9090},
         },
     },

@@ -57,7 +57,11 @@
   const dash = (index) => (index < 8 ? [] : [6, 3]);
   // A name of the style sheet's colours: a status has its own, the others take turns.
   const lineColour = (panel, index) => panel.colours[panel.series[index].name] || `line-${index % 8}`;
-  const limitsOf = (panel) => panel.limits.filter(([value]) => value !== null);
+  // Each limit, in the worse of the two colours that it parts.
+  const WORSE = ["red", "orange", "green"];
+  const limitsOf = (panel) => panel.limits.slice(1).map(([value, name], index) => [
+    value, WORSE.find((worse) => worse === name || worse === panel.limits[index][1]),
+  ]);
   const stateOf = (panel, value) =>
     panel.limits.reduce((state, [from, name]) => (from === null || value >= from ? name : state), "");
   const WORDS = { green: "✓ good", orange: "▲ look", red: "✖ wrong" };
@@ -85,7 +89,7 @@
       const y = plot.valToPos(value, "y", true);
       if (y < bbox.top || y > bbox.top + bbox.height) continue;
       ctx.save();
-      ctx.strokeStyle = colour(name === "green" ? "orange" : name);
+      ctx.strokeStyle = colour(name);
       ctx.lineWidth = 1.5 * devicePixelRatio;
       ctx.setLineDash([8 * devicePixelRatio, 5 * devicePixelRatio]);
       ctx.beginPath();
@@ -153,7 +157,7 @@
     });
     for (const [value, name] of limitsOf(panel)) {
       const item = element("li", list);
-      swatch(item, name === "green" ? "orange" : name, [5, 3]);
+      swatch(item, name, [5, 3]);
       element("div", item, { textContent: "limit" });
       element("span", item, { textContent: format(panel.unit, value) });
     }

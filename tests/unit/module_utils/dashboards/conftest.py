@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 import subprocess
 from pathlib import Path
 from typing import Any
+from unittest import mock
+from urllib.parse import parse_qsl
 
 import pytest
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.dashboards import dashboards
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.dashboards import dashboards, queries
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.dashboards.panels import Panel, read
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.dashboards.queries import expanded, window
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.client import Cluster
-
-from ..stand_in import stands_in_for
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.exec import Ran
 
 ROOT = Path(__file__).resolve().parents[4]
 FOLDER = ROOT / "roles/monitoring/files/dashboards"
@@ -34,9 +34,8 @@ _SCALE = {"s": 0.08, "percentunit": 0.42, "bytes": 3.2e8, "Bps": 48000, "reqps":
 """About how large a value is that has this unit."""
 
 
-@stands_in_for(Cluster, beside=["answer"])
 class SamplePrometheus:
-    """Answers as Prometheus behind the API server's proxy does. ``silent`` are titles of panels without data."""
+    """Answers what is asked in its pod. ``silent`` are titles of panels without data, ``refused`` a part of a query."""
 
     def __init__(self, silent: tuple[str, ...] = (), refused: str = "") -> None:
         self.silent, self.refused = silent, refused
@@ -49,16 +48,22 @@ class SamplePrometheus:
             for query in panel.queries
         }
 
-    def request(self, method: str, path: str, query: dict[str, Any] | None = None) -> Any:
-        self.asked.append((path, query or {}))
-        if path.endswith("buildinfo"):
-            return {"status": "success", "data": {"version": "2.53.3"}}
-        assert query is not None
-        if self.refused and self.refused in query["query"]:
-            raise PlatformError("the cluster refuses it", found="parse error: unexpected end", status=400)
-        return {"status": "success", "data": {"resultType": "matrix", "result": self.answer(query)}}
+    def run_in_pod(
+        self, cluster: Any, namespace: str, pod: str, command: list[str], *, container: str | None = None
+    ) -> Ran:
+        """In the place of the one that speaks to the cluster."""
+        assert (namespace, pod, container, command[3]) == ("monitoring", "prometheus-platform-0", "prometheus", "9090")
+        path, _, asked = command[4].partition("?")
+        query = dict(parse_qsl(asked))
+        self.asked.append((path, query))
+        answer: dict[str, Any] = {"status": "success", "data": {"version": "2.53.3"}}
+        if self.refused and self.refused in query.get("query", ""):
+            answer = {"status": "error", "errorType": "bad_data", "error": "parse error: unexpected end"}
+        elif query:
+            answer["data"] = {"resultType": "matrix", "result": self.answer(query)}
+        return Ran(0, f"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{json.dumps(answer)}", "")
 
-    def answer(self, query: dict[str, Any]) -> list[dict[str, Any]]:
+    def answer(self, query: dict[str, str]) -> list[dict[str, Any]]:
         panel, legend = self.panels[query["query"]]
         if panel.title in self.silent:
             return []
@@ -89,7 +94,12 @@ class SamplePrometheus:
 
 
 def arguments(folder: Path, **given: Any) -> dict[str, Any]:
-    prometheus = {"namespace": "monitoring", "service": "prometheus", "port": 9090}
+    prometheus = {
+        "namespace": "monitoring",
+        "pod": "prometheus-platform-0",
+        "container": "prometheus",
+        "port": 9090,
+    }
     return {
         "folder": str(FOLDER),
         "page": str(PAGE),
@@ -102,7 +112,8 @@ def arguments(folder: Path, **given: Any) -> dict[str, Any]:
 
 
 def drawn(params: dict[str, Any], prometheus: Any, check_mode: bool = False) -> dict[str, Any]:
-    return dashboards.run(params, check_mode, False, lambda line: None, connect=lambda params: prometheus)
+    with mock.patch.object(queries, "run_in_pod", autospec=True, side_effect=prometheus.run_in_pod):
+        return dashboards.run(params, check_mode, False, lambda line: None, connect=lambda params: None)  # type: ignore
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import shutil
+import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.dashboards import queries
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.dashboards.panels import read
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.dashboards.queries import (
     embedded,
@@ -16,9 +21,8 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.dashb
     window,
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.client import Cluster
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.exec import Ran
 
-from ..stand_in import stands_in_for
 from .conftest import FOLDER, SamplePrometheus, arguments, drawn
 
 
@@ -70,8 +74,8 @@ def test_every_query_of_every_panel_is_asked_once(tmp_path: Path, library: Path)
     assert len(queries) == sum(len(panel.queries) for panel in panels)
     assert set(queries) == set(prometheus.panels)
     assert {path for path, _ in prometheus.asked} == {
-        f"/api/v1/namespaces/monitoring/services/http:prometheus:9090/proxy/api/v1/{path}"
-        for path in ("query_range", "status/buildinfo")
+        "/api/v1/query_range",
+        "/api/v1/status/buildinfo",
     }
     assert result["panels"] + len(result["panels_elsewhere"]) == len(panels)
     assert result["panels_without_data"] == []
@@ -102,22 +106,57 @@ def test_a_query_that_prometheus_refuses_is_named(tmp_path: Path, library: Path)
     assert not (tmp_path / "dashboards.html").exists()
 
 
-@stands_in_for(Cluster)
+@pytest.mark.parametrize("wget", [True, False])
+def test_the_command_in_the_pod_gives_the_answer(wget: bool, tmp_path: Path) -> None:
+    """Against a server of this machine: with wget, and with bash alone."""
+    programs = ["sh", "bash", "cat", "printf"] + (["wget"] if wget else [])
+    for program in programs:
+        (tmp_path / program).symlink_to(str(shutil.which(program)))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        path = "/api/v1/query_range?query=sum+by+%28le%29+%28rate%28a%5B60s%5D%29%29&start=0"
+        command = ["sh", "-c", queries._GET, str(server.server_port), path]
+        ran = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=True)
+        server.shutdown()
+    assert ran.stdout.replace("\r\n", "\n").partition("\n\n")[2] == path
+
+
+class Echo(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.path.encode())
+
+
 class NoPrometheus:
-    def __init__(self) -> None:
-        self.asked = 0
+    """``ran`` is what comes of a command there, or the error."""
 
-    def request(self, method: str, path: str, query: dict[str, Any] | None) -> Any:
+    def __init__(self, ran: Ran | PlatformError) -> None:
+        self.ran, self.asked = ran, 0
+
+    def run_in_pod(self, *arguments: Any, **options: Any) -> Ran:
         self.asked += 1
-        raise PlatformError("the object does not exist", found='services "http:prometheus:9090" not found', status=404)
+        if isinstance(self.ran, PlatformError):
+            raise self.ran
+        return self.ran
 
 
-def test_one_error_says_that_prometheus_is_not_there(tmp_path: Path, library: Path) -> None:
-    nothing = NoPrometheus()
+@pytest.mark.parametrize(
+    ("ran", "found"),
+    [
+        (PlatformError("no command can be run in a pod", found="Handshake status 404", reason="exec"), "status 404"),
+        (Ran(1, "", "bash: connect: Connection refused"), "Connection refused"),
+        (Ran(0, "HTTP/1.0 503 Service Unavailable\r\n\r\nService Unavailable", ""), "503"),
+    ],
+)
+def test_one_error_says_that_prometheus_is_not_there(
+    ran: Ran | PlatformError, found: str, tmp_path: Path, library: Path
+) -> None:
+    nothing = NoPrometheus(ran)
     with pytest.raises(PlatformError, match="Prometheus does not answer") as raised:
         drawn(arguments(tmp_path, library=str(library)), nothing)
-    assert raised.value.where == "Service monitoring/prometheus, port 9090"
-    assert "monitoring_enabled" in raised.value.fix
+    assert raised.value.where == "Pod monitoring/prometheus-platform-0, container prometheus"
+    assert found in raised.value.found and "monitoring_enabled" in raised.value.fix
     assert nothing.asked == 1
 
 
