@@ -83,6 +83,8 @@ def _needed(values: Values) -> Iterator[str]:
     if values["monitoring_enabled"]:
         yield from ("prometheus-operator", "prometheus-config-reloader", "prometheus", "alertmanager", "node-exporter")
         yield from ("kube-state-metrics", "kube-state-exporter")
+        if values["monitoring_grafana_enabled"]:
+            yield "grafana"
 
 
 CHECKS = (_file, _registry)

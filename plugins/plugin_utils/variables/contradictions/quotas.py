@@ -114,7 +114,9 @@ def workloads(values: Values) -> Iterator[Workload]:
 
 def _monitoring(values: Values) -> Iterator[Workload]:
     where, own = values["monitoring_namespace"], "monitoring_{}_{}".format
+    grafana = [("grafana", 1, values["monitoring_grafana_storage"])] if values["monitoring_grafana_enabled"] else []
     for name, replicas, storage in (
+        *grafana,
         ("operator", 1, "0"),
         ("prometheus", 1, values["monitoring_prometheus_storage"]),
         ("alertmanager", values["monitoring_alertmanager_replicas"], values["monitoring_alertmanager_storage"]),

@@ -238,3 +238,26 @@ def test_the_exporter_sees_figures_and_no_table(server: Server) -> None:
     assert "not permitted to log in" in asked("SELECT 1")[1]
     server.apply(roles(FIRST, metrics=True))
     assert asked("SELECT 1") == (0, "1")
+
+
+def test_dashboards_get_counts_and_no_rows(server: Server) -> None:
+    logins = {**FIRST, "dashboards": ("dashboards", "counts")}
+    server.apply(roles(logins, clients={**CLIENTS, "dashboards": {}}))
+    server.start_pgbouncer("pooler")
+    # The controller's, which comes later.
+    server.inside(
+        "CREATE SCHEMA meta; CREATE TABLE meta.request_logs (at timestamptz, route text, language text, user_id text);"
+        "CREATE TABLE meta.error_logs (at timestamptz, code text, user_id text);"
+        "INSERT INTO meta.request_logs SELECT now(), 'execute', language, 'somebody'"
+        " FROM unnest(ARRAY['python', 'python', 'rust', NULL]) language;"
+        "INSERT INTO meta.error_logs VALUES (now(), 'NOT_FOUND', 'somebody')",
+        database="lambda",
+    )
+    asked = "SELECT metric, value FROM dashboards.{}(now() - interval '1 hour', now() + interval '1 hour', 86400.0)"
+    assert server.login("dashboards", "counts", asked.format("executions")) == (0, "python|2\nrust|1")
+    assert server.login("dashboards", "counts", asked.format("errors")) == (0, "NOT_FOUND|1")
+    for refused in ("SELECT * FROM meta.request_logs", "CREATE TABLE dashboards.mine (i int)", "SELECT * FROM app.one"):
+        code, said = server.login("dashboards", "counts", refused)
+        assert code != 0 and "permission denied" in said, refused
+    code, said = server.login("app", "first", asked.format("executions"))
+    assert code != 0 and "permission denied" in said
