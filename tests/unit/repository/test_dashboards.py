@@ -52,7 +52,7 @@ def test_each_has_what_it_needs_and_no_more(board) -> None:
 
 
 def test_one_legend_is_one_line() -> None:
-    """Two queries of a panel with the same legend could not be told apart, nor series whose legend names too little."""
+    """Two queries of a panel with the same legend could not be told apart, nor series whose legend has too little."""
     for panel in PANELS:
         legends = [query.legend for query in panel.queries]
         assert len(set(legends)) == len(legends), panel.name
@@ -93,6 +93,8 @@ def test_every_query_is_promql() -> None:
     variables = window(60, 15, 0).variables
     rules = [{"record": f"query:{number}", "expr": expanded(query, variables)} for number, query in enumerate(QUERIES)]
     text = json.dumps({"groups": [{"name": "dashboards", "rules": rules}]})
-    ran = subprocess.run([programs / "promtool", "check", "rules"], input=text, capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        [programs / "promtool", "check", "rules"], input=text, capture_output=True, text=True, check=False
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert f"{len(QUERIES)} rules found" in ran.stdout
