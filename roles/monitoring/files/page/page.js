@@ -148,7 +148,7 @@
   };
 
   const legend = (panel, article) => {
-    const list = element("ul", article, { className: "legend", tabIndex: 0, ariaLabel: "Legend" });
+    const list = element("ul", article, { className: "legend", ariaLabel: "Legend" });
     const shown = panel.series.map((one, index) => {
       const item = element("li", list);
       swatch(item, lineColour(panel, index), dash(index));
@@ -166,6 +166,8 @@
       shown[number].textContent = format(panel.unit, value);
     });
     hover(null);
+    // One that is too long scrolls, with the keyboard too.
+    if (list.scrollHeight > list.clientHeight) list.tabIndex = 0;
     return hover;
   };
 
