@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import time
+from pathlib import Path
+
 import pytest
 
 from .conftest import ROOT, Manifest, Objects, Render, RenderError
@@ -133,3 +138,21 @@ def test_every_node_is_read_and_none_is_written(render: Render) -> None:
     assert "--collector.disable-defaults" in args and "--collector.filesystem" in args
     # They would be of the pod's network, and look like the node's.
     assert not {"--collector.netdev", "--collector.netstat", "--collector.sockstat"} & set(args)
+
+
+def test_pgbouncers_exporter_waits_for_it_and_ends_with_its_pod(render: Render, tmp_path: Path) -> None:
+    shell = container(pod(render(POSTGRESQL), "Deployment", "pgbouncer"), "exporter")["command"]
+    # The program's place: it fails once, as before PgBouncer listens, and then goes on.
+    program, log = tmp_path / "pgbouncer_exporter", tmp_path / "log"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {log}\n[ "$(wc -l < {log})" -gt 1 ] || exit 1\nexec sleep 60\n')
+    program.chmod(0o755)
+    command = [*shell[:2], shell[2].replace("/bin/pgbouncer_exporter", str(program))]
+    with subprocess.Popen(command, env=os.environ, start_new_session=True) as running:
+        ends = time.monotonic() + 30
+        while not log.exists() or len(log.read_text().splitlines()) < 2:
+            assert time.monotonic() < ends
+            time.sleep(0.1)
+        assert running.poll() is None
+        running.terminate()
+        assert running.wait(10) == 0
+    assert log.read_text().splitlines() == ["--web.listen-address=:9127 --log.level=warn"] * 2

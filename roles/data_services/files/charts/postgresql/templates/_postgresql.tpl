@@ -201,8 +201,15 @@ containers:
   - name: exporter
     image: {{ required "metrics.pgbouncerImage is empty: give the full reference of an image of pgbouncer_exporter" .pgbouncerImage }}
     {{- include "postgresql.exporter" (merge (dict "port" 9127) $) | nindent 4 }}
-    command: [/bin/pgbouncer_exporter]
-    args: ["--web.listen-address=:9127", --log.level=warn]
+    # It ends where PgBouncer does not answer at its start, and a container that is down would take the pod out of its Service.
+    command:
+      - sh
+      - -c
+      - |
+        trap 'kill $!; exit 0' TERM
+        until /bin/pgbouncer_exporter --web.listen-address=:9127 --log.level=warn & wait $!; do
+          sleep 2 & wait $!
+        done
     env:
       # Neither an argument nor a file: the program takes it from here alone.
       - name: PGBOUNCER_EXPORTER_CONNECTION_STRING
