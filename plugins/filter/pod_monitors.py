@@ -22,18 +22,15 @@ positional: _input, namespace
 options:
   _input:
     description:
-      - By job, a dictionary with C(namespace) and C(port) (the number of a port that a container of the pod declares,
-        or a
-        list of them).
-      - C(app) is the pods' C(app.kubernetes.io/name), which is the job unless said. C(path) is V(/metrics) unless
-        said. With the
-        C(scheme) V(https) the certificate is not checked: it is for a name, and pods are asked by their addresses.
-        C(keep) are regular expressions for whole names of metrics, of which the others are dropped. C(honor_labels)
-        is for
-        what describes other pods than itself.
-      - C(through) (HOST:PORT) is an exporter that is asked for each pod, with C(target) as the parameter of that
-        name, in
-        which V(ADDRESS) is the pod's own address and C(port), and V(POD) its name. C(params) are further parameters.
+      - By job, a dictionary with C(namespace) and C(port), the number of a port that a container of the pod declares or
+        a list of them.
+      - C(app) is the pods' C(app.kubernetes.io/name), which is the job unless said. C(path) is V(/metrics) unless said.
+        With the C(scheme) V(https) the certificate is not checked, as it is for a name and pods are asked by address.
+        C(keep) are regular expressions for whole names of metrics, of which the others are dropped. C(honor_labels) is
+        for what describes other pods than itself.
+      - C(through), a host and a port, is an exporter that is asked for each pod, with C(target) as the parameter of that
+        name, in which V(ADDRESS) is the pod's own address and port, and V(POD) its name. C(params) are further
+        parameters.
     type: dict
     required: true
   namespace:
