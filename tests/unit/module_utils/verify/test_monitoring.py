@@ -136,6 +136,14 @@ def test_what_should_not_be_is_said(says, alerts, managers, said):
         monitoring.monitoring_alerts(None, OPTIONS, 0)
 
 
+def test_what_is_for_working_hours_is_a_warning(says):
+    fires = [alert("Watchdog"), alert("RedisFailedOver", severity="P3")]
+    says(alerts={"alerts": fires}, alertmanagers=MANAGERS)
+    found = monitoring.monitoring_alerts(None, OPTIONS, 0)
+    assert isinstance(found, Doubtful)
+    assert "RedisFailedOver" in found.warning
+
+
 def test_nobody_is_told():
     found = monitoring.monitoring_receivers(None, OPTIONS)
     assert isinstance(found, Doubtful)
