@@ -35,6 +35,10 @@ options:
       - V(world) is every address, inside and outside of the cluster, and V(10.0.0.0/8) is a block of them. One end of a
         flow can be that, not both.
       - C(ports) is a list of TCP port numbers of the receiving pods.
+      - C(service_selector) is V(false) for a receiver that is reached through a Service without selector. The sender
+        may then go to every pod of the receiver's namespace at these ports, of which the receiver alone lets it in. The
+        controller of the VPC CNI of EKS judges a Service's own address, and knows that of a Service without selector
+        by a peer without selector only (getMatchingServiceClusterIPs in amazon-network-policy-controller-k8s).
     type: list
     elements: dict
     required: true
@@ -72,6 +76,7 @@ WHOLE_NAMESPACE_POLICY = "all.pods"
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _KEYS = ("from", "to", "ports")
+_OPTIONAL = "service_selector"
 _ENDPOINT_FORM = "NAMESPACE/APP, NAMESPACE/*, 'monitoring' a block of addresses such as 10.0.0.0/8, or 'world'"
 
 
@@ -98,6 +103,11 @@ class Flow(NamedTuple):
     sender: Endpoint
     receiver: Endpoint
     ports: tuple[int, ...]
+    service_selector: bool = True
+
+    def to(self) -> Endpoint:
+        """Where the sender may go."""
+        return self.receiver if self.service_selector else self.receiver._replace(app="*")
 
 
 def _fail(where: str, found: Any, expected: str) -> None:
@@ -126,8 +136,12 @@ def parse_flows(flows: Any) -> list[Flow]:
         where = f"flow {index}"
         if not isinstance(flow, dict):
             _fail(where, flow, "a dictionary with the keys from, to and ports")
-        if set(flow) != set(_KEYS):
-            _fail(f"{where} (its keys)", sorted(str(key) for key in flow), "exactly the keys from, to and ports")
+        if set(flow) - {_OPTIONAL} != set(_KEYS):
+            _fail(
+                f"{where} (its keys)",
+                sorted(str(key) for key in flow),
+                f"exactly the keys from, to and ports, and {_OPTIONAL} where it is needed",
+            )
         sender = _endpoint(flow["from"], f"{where}, from,")
         receiver = _endpoint(flow["to"], f"{where}, to,")
         if not sender.namespace and not receiver.namespace:
@@ -138,7 +152,10 @@ def parse_flows(flows: Any) -> list[Flow]:
         for port in ports:
             if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
                 _fail(f"{where}, ports,", port, "TCP port numbers, integers from 1 to 65535")
-        parsed.append(Flow(sender, receiver, tuple(sorted({int(port) for port in ports}))))
+        selector = flow.get(_OPTIONAL, True)
+        if not isinstance(selector, bool) or not (selector or receiver.namespace):
+            _fail(f"{where}, {_OPTIONAL},", selector, "true, or false where to is in the cluster")
+        parsed.append(Flow(sender, receiver, tuple(sorted({int(port) for port in ports})), selector))
     return parsed
 
 
@@ -164,7 +181,7 @@ def network_policies(flows: Any, namespace: Any) -> list[dict[str, Any]]:
     egress: dict[str, dict[Endpoint, set[int]]] = {}
     for flow in parse_flows(flows):
         if flow.sender.namespace == namespace:
-            egress.setdefault(flow.sender.app, {}).setdefault(flow.receiver, set()).update(flow.ports)
+            egress.setdefault(flow.sender.app, {}).setdefault(flow.to(), set()).update(flow.ports)
         if flow.receiver.namespace == namespace:
             ingress.setdefault(flow.receiver.app, {}).setdefault(flow.sender, set()).update(flow.ports)
 

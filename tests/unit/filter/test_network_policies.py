@@ -183,6 +183,14 @@ def test_world_is_both_address_families():
         ([{"from": "a/b", "to": "c/d", "ports": ["80"]}], ["flow 0, ports", "'80'", "1 to 65535"]),
         ([{"from": "a/b", "to": "c/d", "ports": [0]}], ["flow 0, ports", "Found: 0"]),
         ([{"from": "a/b", "to": "c/d", "ports": [True]}], ["flow 0, ports", "True"]),
+        (
+            [{"from": "a/b", "to": "c/d", "ports": [1], "service_selector": "no"}],
+            ["flow 0, service_selector", "'no'", "true, or false"],
+        ),
+        (
+            [{"from": "a/b", "to": "world", "ports": [1], "service_selector": False}],
+            ["flow 0, service_selector", "in the cluster"],
+        ),
     ],
 )
 def test_a_malformed_flow_is_named(flows, says):

@@ -54,10 +54,10 @@ def _anonymous(values: Values) -> Iterator[PlatformError]:
             "anybody on the internet may run scripts",
             "ingress_authentication none, and a Service of type LoadBalancer that nothing keeps inside",
             "that a public edge asks who calls",
-            "set ingress_authentication to jwt or api_key, or keep the load balancer inside with ingress_service_annotations, such as "
-            "service.beta.kubernetes.io/aws-load-balancer-scheme: internal or networking.gke.io/load-balancer-type: Internal; "
-            "ingress_accept_anonymous: true accepts callers without proof",
-        )  # fmt: skip
+            "set ingress_authentication to jwt or api_key, or keep the load balancer inside with "
+            "ingress_service_annotations, such as service.beta.kubernetes.io/aws-load-balancer-scheme: internal or "
+            "networking.gke.io/load-balancer-type: Internal; ingress_accept_anonymous: true accepts callers without proof",
+        )
 
 
 CHECKS = (_anonymous,)
