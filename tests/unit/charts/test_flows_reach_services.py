@@ -114,7 +114,7 @@ def egress(policies: list[dict[str, Any]], app: str) -> list[tuple[dict[str, Any
 def vpc_cni(peer: dict[str, Any], service: Service) -> bool:
     """Whether the controller adds the Service's address to what the peer allows."""
     return (
-        "ipBlock" not in peer
+        "namespaceSelector" in peer
         and matches(peer["namespaceSelector"], {PLACE: service.namespace})
         and matches(peer.get("podSelector"), service.selector)
     )
@@ -122,7 +122,7 @@ def vpc_cni(peer: dict[str, Any], service: Service) -> bool:
 
 def calico_and_cilium(peer: dict[str, Any], service: Service) -> bool:
     return (
-        "ipBlock" not in peer
+        "namespaceSelector" in peer
         and matches(peer["namespaceSelector"], {PLACE: service.namespace})
         and matches(peer.get("podSelector"), {NAME: service.app})
     )

@@ -56,7 +56,7 @@ def _anonymous(values: Values) -> Iterator[PlatformError]:
             "that a public edge asks who calls",
             "set ingress_authentication to jwt or api_key, or keep the load balancer inside with "
             "ingress_service_annotations, such as service.beta.kubernetes.io/aws-load-balancer-scheme: internal or "
-            "networking.gke.io/load-balancer-type: Internal; ingress_accept_anonymous: true accepts callers without proof",
+            "networking.gke.io/load-balancer-type: Internal; ingress_accept_anonymous: true accepts them without proof",
         )
 
 
