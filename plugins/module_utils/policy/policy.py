@@ -66,6 +66,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.polic
     that_may_lift,
     wave_of,
 )
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.policy.peers import with_found_peers
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.policy.record import Record
 
 ARGUMENT_SPEC: dict[str, Any] = {
@@ -158,7 +159,7 @@ class Batch:
     def apply(self, objects: list[Any], prune: bool = True, skip_unserved: bool = False) -> None:
         """Make the cluster hold these objects, and of this batch no others."""
         preparation = Preparation(self.cluster, self.applyset, self.check_mode, self.notes.append, self.progress)
-        wanted, errors = preparation.prepared(objects, skip_unserved)
+        wanted, errors = preparation.prepared(with_found_peers(self.cluster, objects), skip_unserved)
         if errors:
             raise self._failed("the batch has %d wrong objects" % len(errors), errors)
         self._definitions = [obj for obj in wanted if GroupKind.of(obj) == CUSTOM_RESOURCE_DEFINITION]

@@ -178,3 +178,22 @@ def test_schemas_hold_the_library_definitions() -> None:
 def test_every_chart_has_a_schema(chart: Path) -> None:
     assert (chart / "values.schema.json").is_file()
     assert (chart / "charts" / "library").is_symlink()
+
+
+EVERY_JOB = {
+    "postgresql": {"snapshot": {"class": "csi"}},
+}
+"""What turns on the Jobs that the tests' own values leave out."""
+
+
+def test_every_pod_pulls_with_the_platform_s_secrets(chart: Path, render: Render) -> None:
+    wanted = [{"name": "registry"}]
+    objects = render(chart, {"library": {"imagePullSecrets": wanted}, **EVERY_JOB.get(chart.name, {})})
+    pods = {
+        f"{obj['kind']} {obj['metadata']['name']}": spec.get("jobTemplate", obj)["spec"]["template"]["spec"]
+        for obj in objects
+        for spec in [obj.get("spec", {})]
+        if "template" in spec or "jobTemplate" in spec
+    }
+    assert pods
+    assert {name: pod.get("imagePullSecrets") for name, pod in pods.items()} == dict.fromkeys(pods, wanted)

@@ -80,6 +80,13 @@ def test_the_defaults_contradict_nothing():
         ({"runtimes_languages": [{"name": "go", "image": "x"}] * 2}, "two languages have one name"),
         ({"runtimes_languages": [{"name": "C++", "image": "x"}]}, "a language cannot name its Service"),
         ({"ingress_replicas": 0}, "ingress_replicas leaves no pod"),
+        ({"ingress_accept_anonymous": False}, "anybody on the internet may run scripts"),
+        ({"ingress_load_balancer": "nlb", "ingress_service_type": "NodePort"}, "a Service of type LoadBalancer"),
+        ({"ingress_load_balancer": "alb", "ingress_service_type": "LoadBalancer"}, "a Service of type ClusterIP"),
+        ({"ingress_load_balancer": "gce", "ingress_proxy_protocol": True}, "nobody could connect"),
+        ({"ingress_load_balancer": "alb", "ingress_http3": True}, "HTTP/3 would be announced"),
+        ({"ingress_load_balancer": "nlb", "ingress_proxy_protocol": True, "ingress_http3": True},
+         "HTTP/3 would be announced"),
         ({"controller_runtime_timeout_seconds": 20}, "the controller gives up before the runtime does"),
         ({"ingress_timeout_seconds": 32}, "ingress_timeout_seconds 32, and the controller waits 32 s"),
         ({"runtimes_default_timeout_seconds": 31}, "runtimes_default_timeout_seconds 31, runtimes_timeout_seconds 30"),
@@ -169,6 +176,42 @@ def test_a_contradiction_is_named_with_what_was_found(wrong: dict[str, Any], nam
 )  # fmt: skip
 def test_what_fits_is_left_alone(right: dict[str, Any]):
     assert told(**right) == ""
+
+
+AWS = "service.beta.kubernetes.io/aws-load-balancer-"
+INSIDE = [
+    {"ingress_service_type": "NodePort"},
+    {"ingress_service_type": "ClusterIP"},
+    {"ingress_authentication": "api_key"},
+    {"ingress_service_annotations": {f"{AWS}scheme": "internal"}},
+    {"ingress_service_annotations": {"networking.gke.io/load-balancer-type": "Internal"}},
+    {"ingress_service_annotations": {"service.beta.kubernetes.io/azure-load-balancer-internal": "true"}},
+    {"ingress_values": {"service": {"annotations": {f"{AWS}scheme": "internal"}}}},
+    {"ingress_values": {"service": {"loadBalancerClass": "networking.gke.io/l4-regional-internal"}}},
+    {"ingress_load_balancer": "alb", "ingress_load_balancer_internal": True},
+    {"ingress_load_balancer": "nlb", "ingress_load_balancer_internal": True},
+    {"ingress_load_balancer": "gce", "ingress_load_balancer_internal": True},
+]
+PUBLIC = [
+    {"ingress_service_annotations": {f"{AWS}scheme": "internet-facing", f"{AWS}type": "external"}},
+    {"ingress_service_annotations": {"networking.gke.io/load-balancer-type": "External"}},
+    {"ingress_service_annotations": {"service.beta.kubernetes.io/azure-load-balancer-internal": "false"}},
+    {"ingress_service_annotations": {f"{AWS}scheme": "internal"},
+     "ingress_values": {"service": {"annotations": {f"{AWS}scheme": "internet-facing"}}}},
+    {"ingress_values": {"service": {"loadBalancerClass": "service.k8s.aws/nlb"}}},
+    {"ingress_service_type": "NodePort", "ingress_values": {"service": {"type": "LoadBalancer"}}},
+    {"ingress_trust_user_id": True},
+    {"ingress_load_balancer": "alb"},
+    {"ingress_load_balancer": "nlb"},
+    {"ingress_load_balancer": "gce"},
+    {"ingress_load_balancer": "nlb", "ingress_load_balancer_internal": True,
+     "ingress_service_annotations": {f"{AWS}scheme": "internet-facing"}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("variables", "public"), [(row, False) for row in INSIDE] + [(row, True) for row in PUBLIC])
+def test_a_public_edge_asks_who_calls(variables: dict[str, Any], public: bool):
+    assert ("anybody on the internet" in told(ingress_accept_anonymous=False, **variables)) == public
 
 
 def test_all_contradictions_are_named_at_once():

@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.contradictions import (
+    edge,
     elastic,
     images,
     monitoring,
@@ -29,6 +30,7 @@ from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.varia
 CHECKS = (
     *namespaces.CHECKS,
     *images.CHECKS,
+    *edge.CHECKS,
     *resources.CHECKS,
     *replicas.CHECKS,
     *time_limits.CHECKS,
