@@ -16,12 +16,11 @@ version_added: 0.1.0
 description:
   - Takes the objects of upstream's bundle beside its CustomResourceDefinitions, and moves them to the namespace.
   - The ClusterRole is bound in the namespace alone, so that the operator reads no Secret of another one. All it
-    manages is
-    there; Prometheus itself finds its targets in other namespaces.
+    manages is there; Prometheus itself finds its targets in other namespaces.
   - The operator does not write the kubelets' addresses into kube-system, since Prometheus finds nodes by itself.
 author:
   - The lambda_microservice.platform team
-positional: _input, namespace, image, reloader_image, requests
+positional: _input, namespace, image, reloader_image, requests, pull_secrets
 options:
   _input:
     description: The objects, as the lookup P(lambda_microservice.platform.upstream_manifests#lookup) gives them.
@@ -44,6 +43,11 @@ options:
     description: CPU and memory that its container asks for, in place of upstream's. Upstream's limits stay.
     type: dict
     default: {}
+  pull_secrets:
+    description: The imagePullSecrets of its pod.
+    type: list
+    elements: dict
+    default: []
 """
 
 EXAMPLES = r"""
@@ -71,7 +75,12 @@ _ARGUMENTS = ("--config-reloader-cpu-limit=0", "--disable-unmanaged-prometheus-c
 
 
 def prometheus_operator(
-    objects: Any, namespace: str, image: str, reloader_image: str, requests: dict[str, str] | None = None
+    objects: Any,
+    namespace: str,
+    image: str,
+    reloader_image: str,
+    requests: dict[str, str] | None = None,
+    pull_secrets: list[dict[str, str]] | None = None,
 ) -> list[dict[str, Any]]:
     """As RETURN says."""
     arguments = [f"--namespaces={namespace}", f"--prometheus-config-reloader={reloader_image}", *_ARGUMENTS]
@@ -86,6 +95,8 @@ def prometheus_operator(
         )
     template = deployments[0]["spec"]["template"]
     template["metadata"]["labels"].update(PART_OF)
+    if pull_secrets:
+        template["spec"]["imagePullSecrets"] = pull_secrets
     container = template["spec"]["containers"][0]
     container.update(image=image, args=arguments)
     container["resources"]["requests"].update(requests or {})
