@@ -28,8 +28,8 @@ options:
         With the C(scheme) V(https) the certificate is not checked, as it is for a name and pods are asked by address.
         C(keep) are regular expressions for whole names of metrics, of which the others are dropped. C(honor_labels) is
         for what describes other pods than itself.
-      - C(through), a host and a port, is an exporter that is asked for each pod, with C(target) as the parameter of that
-        name, in which V(ADDRESS) is the pod's own address and port, and V(POD) its name. C(params) are further
+      - C(through), a host and a port, is an exporter that is asked for each pod, with C(target) as the parameter of
+        that name, in which V(ADDRESS) is the pod's own address and port, and V(POD) its name. C(params) are further
         parameters.
     type: dict
     required: true

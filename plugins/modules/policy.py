@@ -54,7 +54,7 @@ options:
       - A null, such as an empty document of a YAML stream is read as, is left out.
       - A Secret's C(stringData) is stored as its C(data). A null is the same as an absent field.
       - A peer of a NetworkPolicy can have the one key C(found), V(kubernetes-api) or V(dns), in place of which the
-        addresses and pods are applied where the cluster's API and its DNS answer now. One that is not found is an error.
+        addresses and pods are applied where the cluster's API and its DNS answer now. None is an error.
       - With O(state=absent) they are only needed to find members whose record was lost.
     type: list
     elements: raw

@@ -142,7 +142,7 @@ def monitoring_alerts(cluster: Cluster, options: Object, wait_seconds: float) ->
         names = ", ".join(sorted({alert["labels"]["alertname"] for alert in firing}))
         return Doubtful(
             f"{WATCHDOG} fires, and of severity P3 {names}",
-            f"Alerts for working hours fire: {'; '.join(_told(alert) for alert in firing)}. Their pages are in docs/runbooks.",
+            f"Alerts for working hours fire: {'; '.join(map(_told, firing))}. Their pages are in docs/runbooks.",
         )
     return Passed(f"{WATCHDOG} fires, and nothing else does")
 
