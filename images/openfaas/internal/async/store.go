@@ -201,7 +201,7 @@ func (s *Store) make(ctx context.Context) error {
 	}
 	s.slots, err = s.jet.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
 		// A place that its worker does not renew is free again.
-		Bucket: bucketSlots, TTL: s.AckWait, Storage: jetstream.MemoryStorage, Replicas: s.Replicas,
+		Bucket: bucketSlots, TTL: s.AckWait, Storage: jetstream.FileStorage, Replicas: s.Replicas,
 	})
 	if err != nil {
 		return fmt.Errorf("bucket %s: %w", bucketSlots, err)

@@ -294,7 +294,7 @@ func (c *Containers) apply(ctx context.Context, p *plan, exists bool) (err error
 	if autoscaler := p.autoscaler(); autoscaler != nil {
 		return put(ctx, c.client.AutoscalingV2().HorizontalPodAutoscalers(namespace), "HorizontalPodAutoscaler", autoscaler, nil)
 	}
-	return gone("HorizontalPodAutoscaler", name, c.client.AutoscalingV2().HorizontalPodAutoscalers(namespace).Delete(ctx, name, metav1.DeleteOptions{}))
+	return drop(ctx, c.client.AutoscalingV2().HorizontalPodAutoscalers(namespace), "HorizontalPodAutoscaler", name)
 }
 
 type collection[T any] interface {
@@ -341,11 +341,10 @@ func (c *Containers) Delete(ctx context.Context, namespace, name string) error {
 
 // remove keeps the policy and the Service until the last pod, which may still serve, has ended.
 func (c *Containers) remove(ctx context.Context, namespace, name string) error {
-	foreground := metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationForeground)}
-	if err := gone("HorizontalPodAutoscaler", name, c.client.AutoscalingV2().HorizontalPodAutoscalers(namespace).Delete(ctx, name, metav1.DeleteOptions{})); err != nil {
+	if err := drop(ctx, c.client.AutoscalingV2().HorizontalPodAutoscalers(namespace), "HorizontalPodAutoscaler", name); err != nil {
 		return err
 	}
-	if err := gone("Deployment", name, c.client.AppsV1().Deployments(namespace).Delete(ctx, name, foreground)); err != nil {
+	if err := drop(ctx, c.client.AppsV1().Deployments(namespace), "Deployment", name); err != nil {
 		return err
 	}
 	waiting, late := context.WithTimeout(ctx, wholeTime(c.settings))
@@ -364,15 +363,30 @@ func (c *Containers) remove(ctx context.Context, namespace, name string) error {
 	}
 	ctx = context.WithoutCancel(ctx)
 	return errors.Join(
-		gone("PodDisruptionBudget", name, c.client.PolicyV1().PodDisruptionBudgets(namespace).Delete(ctx, name, metav1.DeleteOptions{})),
-		gone("Service", name, c.client.CoreV1().Services(namespace).Delete(ctx, name, metav1.DeleteOptions{})),
-		gone("NetworkPolicy", name, c.client.NetworkingV1().NetworkPolicies(namespace).Delete(ctx, name, metav1.DeleteOptions{})),
+		drop(ctx, c.client.PolicyV1().PodDisruptionBudgets(namespace), "PodDisruptionBudget", name),
+		drop(ctx, c.client.CoreV1().Services(namespace), "Service", name),
+		drop(ctx, c.client.NetworkingV1().NetworkPolicies(namespace), "NetworkPolicy", name),
 	)
 }
 
 // wholeTime is how long a pod may take to end.
 func wholeTime(settings Settings) time.Duration {
 	return settings.PreStop + settings.Timeout + 5*time.Second
+}
+
+// drop removes an object if it is there and is a function's.
+func drop[T metav1.Object](ctx context.Context, objects interface {
+	Get(ctx context.Context, name string, options metav1.GetOptions) (T, error)
+	Delete(ctx context.Context, name string, options metav1.DeleteOptions) error
+}, kind, name string) error {
+	have, err := objects.Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return gone(kind, name, err)
+	}
+	if have.GetLabels()[managerLabel] != manager {
+		return nil
+	}
+	return gone(kind, name, objects.Delete(ctx, name, metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationForeground)}))
 }
 
 func gone(kind, name string, err error) error {
@@ -390,7 +404,7 @@ func apiError(what, kind, name string, err error) error {
 	if _, ok := errors.AsType[*Error](err); ok {
 		return err
 	}
-	if status, ok := errors.AsType[apierrors.APIStatus](err); ok {
+	if status, ok := errors.AsType[*apierrors.StatusError](err); ok {
 		switch code := int(status.Status().Code); code {
 		case http.StatusBadRequest, http.StatusConflict, http.StatusForbidden, http.StatusUnprocessableEntity, http.StatusTooManyRequests:
 			return Refuse(code, "Kubernetes refuses to %s the %s %s: %s", what, kind, name, status.Status().Message)
