@@ -20,6 +20,7 @@ import (
 
 	"lambda_microservice.platform/images/openfaas/internal/api"
 	"lambda_microservice.platform/images/openfaas/internal/async"
+	"lambda_microservice.platform/images/openfaas/internal/containers"
 	"lambda_microservice.platform/images/openfaas/internal/cron"
 	"lambda_microservice.platform/images/openfaas/internal/functions"
 	"lambda_microservice.platform/images/openfaas/internal/metrics"
@@ -70,19 +71,19 @@ func run(ctx context.Context) error {
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	containers := functions.NewContainers(client, namespaces, container, functions.ClusterAddress)
+	deployed := containers.NewContainers(client, namespaces, container, containers.ClusterAddress)
 	transport := proxy.NewTransport()
-	catalogue := &functions.Catalogue{Namespaces: namespaces, Containers: containers, Sources: []functions.Source{&functions.Runtimes{
-		Namespace: namespaces[0], Names: languages, Timeout: container.Timeout, Address: functions.ClusterAddress, Deployment: containers.Deployment,
+	catalogue := &functions.Catalogue{Namespaces: namespaces, Containers: deployed, Sources: []functions.Source{&containers.Runtimes{
+		Namespace: namespaces[0], Names: languages, Timeout: container.Timeout, Address: containers.ClusterAddress, Deployment: deployed.Deployment,
 	}}}
 	if controller != nil {
 		catalogue.Sources = append(catalogue.Sources, &functions.Registered{
 			Controller: controller, Namespace: namespaces[0], Timeout: controllerTimeout, MaxBody: int64(maxParams), Client: proxy.SentOnce(transport),
 		})
 	}
-	calls := metrics.New(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), metrics.Replicas(containers.Replicas))
+	calls := metrics.New(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), metrics.Replicas(deployed.Replicas))
 	served := &api.API{
-		Catalogue: catalogue, Credentials: credentials, Version: version, LogsTimeout: logsTimeout,
+		Catalogue: catalogue, Containers: deployed, Credentials: credentials, Version: version, LogsTimeout: logsTimeout,
 		Proxy: &proxy.Proxy{Target: catalogue.Target, Transport: transport, Calls: calls},
 	}
 	var clock *cron.Clock
@@ -93,14 +94,14 @@ func run(ctx context.Context) error {
 		}
 		defer store.Close()
 		served.Queue = &async.Queue{Store: store, Target: catalogue.Target, Callbacks: callbacks, Calls: calls}
-		clock = &cron.Clock{Each: containers.Scheduled, Target: catalogue.Target, Run: served.Queue.Cron}
+		clock = &cron.Clock{Each: deployed.Scheduled, Target: catalogue.Target, Run: served.Queue.Cron}
 	}
-	containers.Start(ctx)
+	deployed.Start(ctx)
 	program := &service.Service{
 		Handler: served.Handler(), Address: address, MetricsAddress: metricsAddress, Registry: calls.Registry,
 		// NATS away is no reason to take the gateway out: calls that need no queue go on.
 		Ready: func() error {
-			if !containers.Synced() {
+			if !deployed.Synced() {
 				return errors.New("the functions are not known yet: the API server has not answered")
 			}
 			return nil
@@ -108,7 +109,7 @@ func run(ctx context.Context) error {
 		Delay: delay, Grace: container.MaxTimeout + 5*time.Second,
 	}
 	return program.Run(ctx, func(ctx context.Context) {
-		go containers.WatchIdle(ctx)
+		go deployed.WatchIdle(ctx)
 		if clock != nil {
 			go clock.Watch(ctx)
 		}
@@ -137,7 +138,7 @@ func credentials(env *settings.Reader) *auth.BasicAuthCredentials {
 	return credentials
 }
 
-func containerSettings(env *settings.Reader) functions.Settings {
+func containerSettings(env *settings.Reader) containers.Settings {
 	quantity := func(name, otherwise string) resource.Quantity {
 		text := env.Text(name, otherwise)
 		value, err := resource.ParseQuantity(text)
@@ -147,11 +148,11 @@ func containerSettings(env *settings.Reader) functions.Settings {
 		return value
 	}
 	file := env.Text("FUNCTION_POLICY_FILE", "")
-	policy, err := functions.ReadPolicy(file)
+	policy, err := containers.ReadPolicy(file)
 	if err != nil {
 		env.Refuse("FUNCTION_POLICY_FILE", file, "a file of JSON with `ingress` and `flows`: "+err.Error())
 	}
-	s := functions.Settings{
+	s := containers.Settings{
 		Memory: quantity("FUNCTION_MEMORY", "256Mi"), CPU: quantity("FUNCTION_CPU", "50m"),
 		Timeout: env.Seconds("FUNCTION_TIMEOUT_SECONDS", 30*time.Second), MaxTimeout: env.Seconds("FUNCTION_MAX_TIMEOUT_SECONDS", 30*time.Second),
 		User: int64(env.Number("FUNCTION_USER", 10001, 1, 1<<31-1)), PullSecrets: env.List("FUNCTION_PULL_SECRETS"),

@@ -16,6 +16,7 @@ import (
 	"github.com/openfaas/faas-provider/types"
 
 	"lambda_microservice.platform/images/openfaas/internal/async"
+	"lambda_microservice.platform/images/openfaas/internal/containers"
 	"lambda_microservice.platform/images/openfaas/internal/functions"
 	"lambda_microservice.platform/images/openfaas/internal/proxy"
 )
@@ -25,9 +26,10 @@ const maxRequest = 2 << 20
 
 // An API serves /system, /function, /async-function and /healthz.
 type API struct {
-	Catalogue *functions.Catalogue
-	Proxy     http.Handler
-	Queue     *async.Queue // nil without NATS
+	Catalogue  *functions.Catalogue
+	Containers *containers.Containers
+	Proxy      http.Handler
+	Queue      *async.Queue // nil without NATS
 	// Credentials of /system; nil where it is open.
 	Credentials *auth.BasicAuthCredentials
 	Version     string
@@ -200,11 +202,10 @@ func (a *API) deploy(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	request.Namespace = namespace
-	containers, err := a.Catalogue.Container(namespace, request.Service, "deployed")
-	if err != nil {
+	if err := a.Catalogue.Container(namespace, request.Service, "deployed"); err != nil {
 		return err
 	}
-	if err := containers.Deploy(r.Context(), request, r.Method == http.MethodPut); err != nil {
+	if err := a.Containers.Deploy(r.Context(), request, r.Method == http.MethodPut); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusAccepted)
@@ -223,11 +224,10 @@ func (a *API) remove(w http.ResponseWriter, r *http.Request) error {
 	if request.FunctionName == "" {
 		return functions.Refuse(http.StatusBadRequest, "functionName is missing")
 	}
-	containers, err := a.Catalogue.Container(namespace, request.FunctionName, "removed")
-	if err != nil {
+	if err := a.Catalogue.Container(namespace, request.FunctionName, "removed"); err != nil {
 		return err
 	}
-	if err := containers.Delete(r.Context(), namespace, request.FunctionName); err != nil {
+	if err := a.Containers.Delete(r.Context(), namespace, request.FunctionName); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusAccepted)
@@ -257,11 +257,10 @@ func (a *API) scale(w http.ResponseWriter, r *http.Request) error {
 	if request.ServiceName != "" && request.ServiceName != name {
 		return functions.Refuse(http.StatusBadRequest, "serviceName is %q and the path says %q", request.ServiceName, name)
 	}
-	containers, err := a.Catalogue.Container(namespace, name, "scaled")
-	if err != nil {
+	if err := a.Catalogue.Container(namespace, name, "scaled"); err != nil {
 		return err
 	}
-	if err := containers.Scale(r.Context(), namespace, name, *request.Replicas); err != nil {
+	if err := a.Containers.Scale(r.Context(), namespace, name, *request.Replicas); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusAccepted)
@@ -273,7 +272,7 @@ func (a *API) secrets(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	all, err := a.Catalogue.Containers.Secrets(r.Context(), namespace)
+	all, err := a.Containers.Secrets(r.Context(), namespace)
 	if err != nil {
 		return err
 	}
@@ -294,7 +293,7 @@ func (a *API) putSecret(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := a.Catalogue.Containers.PutSecret(r.Context(), secret, r.Method == http.MethodPut); err != nil {
+	if err := a.Containers.PutSecret(r.Context(), secret, r.Method == http.MethodPut); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusAccepted)
@@ -306,7 +305,7 @@ func (a *API) deleteSecret(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := a.Catalogue.Containers.DeleteSecret(r.Context(), secret.Namespace, secret.Name); err != nil {
+	if err := a.Containers.DeleteSecret(r.Context(), secret.Namespace, secret.Name); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusAccepted)
@@ -322,13 +321,16 @@ func (a *API) logs(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	if err := a.Catalogue.Readable(namespace, name); err != nil {
-		return err
+	if a.Containers.Deployment(namespace, name) == nil {
+		if _, ok := a.Catalogue.Find(namespace, name).(*functions.Registered); ok {
+			return functions.Refuse(http.StatusBadRequest, "%s has no logs of its own: it runs in the runtime of its language", name)
+		}
+		return functions.Unknown(namespace, name)
 	}
 	query.Set("name", name)
 	query.Set("namespace", namespace)
 	r.URL.RawQuery = query.Encode()
-	logs.NewLogHandlerFunc(functions.Logs{Containers: a.Catalogue.Containers}, a.LogsTimeout)(w, r)
+	logs.NewLogHandlerFunc(containers.Logs{Containers: a.Containers}, a.LogsTimeout)(w, r)
 	return nil
 }
 

@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"lambda_microservice.platform/images/openfaas/internal/containers"
 	"lambda_microservice.platform/images/openfaas/internal/functions"
 	"lambda_microservice.platform/images/openfaas/internal/metrics"
 	"lambda_microservice.platform/images/openfaas/internal/proxy"
@@ -75,21 +76,21 @@ func start(t *testing.T) client {
 	function := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "ran "+r.URL.Path) }))
 	t.Cleanup(function.Close)
 	address := func(string, string) *url.URL { at, _ := url.Parse(function.URL); return at }
-	containers := functions.NewContainers(kubernetes, []string{"openfaas-fn", "team"}, functions.Settings{
+	deployed := containers.NewContainers(kubernetes, []string{"openfaas-fn", "team"}, containers.Settings{
 		Memory: resource.MustParse("256Mi"), CPU: resource.MustParse("50m"), Timeout: time.Second, MaxTimeout: time.Second, User: 10001,
 	}, address)
-	containers.Start(t.Context())
-	for !containers.Synced() {
+	deployed.Start(t.Context())
+	for !deployed.Synced() {
 		time.Sleep(5 * time.Millisecond)
 	}
-	catalogue := &functions.Catalogue{Namespaces: []string{"openfaas-fn", "team"}, Containers: containers, Sources: []functions.Source{
-		&functions.Runtimes{Namespace: "openfaas-fn", Names: []string{"python-runtime"}, Timeout: time.Second, Address: address, Deployment: containers.Deployment},
+	catalogue := &functions.Catalogue{Namespaces: []string{"openfaas-fn", "team"}, Containers: deployed, Sources: []functions.Source{
+		&containers.Runtimes{Namespace: "openfaas-fn", Names: []string{"python-runtime"}, Timeout: time.Second, Address: address, Deployment: deployed.Deployment},
 		// A controller that is away.
 		&functions.Registered{Controller: &url.URL{Scheme: "http", Host: "127.0.0.1:1"}, Namespace: "openfaas-fn", Client: http.DefaultTransport},
 	}}
-	calls := metrics.New(metrics.Replicas(containers.Replicas))
+	calls := metrics.New(metrics.Replicas(deployed.Replicas))
 	a := &API{
-		Catalogue: catalogue, Credentials: &auth.BasicAuthCredentials{User: "admin", Password: "s3cret"}, Version: "1.2.3", LogsTimeout: time.Second,
+		Catalogue: catalogue, Containers: deployed, Credentials: &auth.BasicAuthCredentials{User: "admin", Password: "s3cret"}, Version: "1.2.3", LogsTimeout: time.Second,
 		Proxy: &proxy.Proxy{Target: catalogue.Target, Transport: proxy.NewTransport(), Calls: calls},
 	}
 	server := httptest.NewServer(a.Handler())

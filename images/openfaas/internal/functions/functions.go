@@ -1,5 +1,6 @@
-// Package functions knows the functions of all three kinds: the language runtimes, functions that are registered at the
-// controller, and containers on Kubernetes. To its users they are alike.
+// Package functions says what a function of any kind is to those who call, list or queue it, and has the functions that
+// are registered at the controller. Runtimes and containers, which need Kubernetes, are in package containers: the queue
+// worker goes without its client.
 package functions
 
 import (
@@ -71,7 +72,7 @@ type Catalogue struct {
 	// Namespaces that have functions; the first is meant where none is named.
 	Namespaces []string
 	Sources    []Source
-	Containers *Containers
+	Containers Source
 }
 
 // Namespace checks a namespace that a client named, or gives the default.
@@ -93,7 +94,8 @@ func (c *Catalogue) Split(qualified string) (namespace, name string) {
 	return c.Namespaces[0], qualified
 }
 
-func (c *Catalogue) source(namespace, name string) Source {
+// Find is the source that a name belongs to.
+func (c *Catalogue) Find(namespace, name string) Source {
 	for _, source := range c.Sources {
 		if source.Owns(namespace, name) {
 			return source
@@ -104,13 +106,13 @@ func (c *Catalogue) source(namespace, name string) Source {
 
 // Get describes a function.
 func (c *Catalogue) Get(ctx context.Context, namespace, name string) (*types.FunctionStatus, error) {
-	return c.source(namespace, name).Get(ctx, namespace, name)
+	return c.Find(namespace, name).Get(ctx, namespace, name)
 }
 
 // Target is where NAME or NAME.NAMESPACE is called.
 func (c *Catalogue) Target(ctx context.Context, qualified string) (*Target, error) {
 	namespace, name := c.Split(qualified)
-	return c.source(namespace, name).Target(ctx, namespace, name)
+	return c.Find(namespace, name).Target(ctx, namespace, name)
 }
 
 // List has the functions of all kinds, sorted by name. Where a source does not answer, the others' are listed, and its
@@ -118,7 +120,7 @@ func (c *Catalogue) Target(ctx context.Context, qualified string) (*Target, erro
 func (c *Catalogue) List(ctx context.Context, namespace string) ([]types.FunctionStatus, error) {
 	all := []types.FunctionStatus{} // an empty list is [] and not null in JSON
 	var faults []error
-	for _, source := range append(slices.Clone(c.Sources), Source(c.Containers)) {
+	for _, source := range append(slices.Clone(c.Sources), c.Containers) {
 		some, err := source.List(ctx, namespace)
 		all = append(all, some...)
 		faults = append(faults, err)
@@ -128,13 +130,14 @@ func (c *Catalogue) List(ctx context.Context, namespace string) ([]types.Functio
 }
 
 // Container refuses what only containers can be asked for, of a function that is none.
-func (c *Catalogue) Container(namespace, name, what string) (*Containers, error) {
-	if source := c.source(namespace, name); source != Source(c.Containers) {
-		return nil, Refuse(http.StatusBadRequest, "%s is no container and cannot be %s here: %s", name, what, source.(interface{ Instead() string }).Instead())
+func (c *Catalogue) Container(namespace, name, what string) error {
+	if other, ok := c.Find(namespace, name).(interface{ Instead() string }); ok {
+		return Refuse(http.StatusBadRequest, "%s is no container and cannot be %s here: %s", name, what, other.Instead())
 	}
-	return c.Containers, nil
+	return nil
 }
 
-func unknown(namespace, name string) *Error {
+// Unknown is the Error for a function that does not exist.
+func Unknown(namespace, name string) *Error {
 	return Refuse(http.StatusNotFound, "there is no function %s in the namespace %s", name, namespace)
 }

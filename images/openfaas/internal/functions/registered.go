@@ -105,7 +105,7 @@ func (r *Registered) status(function registeredFunction) types.FunctionStatus {
 		Image: "script " + function.SHA, Labels: &map[string]string{},
 		// The controller and the runtimes have the replicas; one is what a client that waits for "ready" looks for.
 		Replicas: 1, AvailableReplicas: 1,
-		Annotations: &map[string]string{kindAnnotation: "registered", "version": strconv.Itoa(function.Version)},
+		Annotations: &map[string]string{KindAnnotation: "registered", "version": strconv.Itoa(function.Version)},
 	}
 }
 
@@ -138,7 +138,7 @@ func (r *Registered) look(ctx context.Context, namespace, name string) (register
 	var function registeredFunction
 	if err := r.ask(ctx, http.MethodGet, "/api/v1/functions/"+name, nil, nil, &function); err != nil {
 		if StatusOf(err) == http.StatusNotFound {
-			return function, unknown(namespace, name)
+			return function, Unknown(namespace, name)
 		}
 		return function, err
 	}

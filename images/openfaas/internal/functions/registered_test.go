@@ -14,6 +14,8 @@ import (
 	"time"
 )
 
+const ns = "openfaas-fn"
+
 // A controller answers as images/controller/openapi.yaml describes.
 type controller struct {
 	mutex       sync.Mutex

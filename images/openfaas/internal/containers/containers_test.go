@@ -1,4 +1,4 @@
-package functions
+package containers
 
 import (
 	"context"
@@ -23,6 +23,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
+
+	"lambda_microservice.platform/images/openfaas/internal/functions"
 )
 
 const ns = "openfaas-fn"
@@ -88,7 +90,7 @@ func TestAllThatIsWrongWithARequestIsInOneAnswer(t *testing.T) {
 		"com.openfaas.scale.min", "3", "com.openfaas.scale.max", "2", "com.openfaas.scale.type", "rps", "com.openfaas.scale.zero", "maybe",
 	), annotated(
 		"seccomp.security.alpha.kubernetes.io/pod", "unconfined", "sidecar.istio.io/inject", "false", flowsAnnotation, "everything",
-		"com.openfaas.health.http.path", "healthz", RetryAttempts, "many", "topic", "cron-function", "schedule", "@every 5m",
+		"com.openfaas.health.http.path", "healthz", functions.RetryAttempts, "many", "topic", "cron-function", "schedule", "@every 5m",
 	), func(r *types.FunctionDeployment) {
 		r.Image = "not an image"
 		r.Limits = &types.FunctionResources{Memory: "lots", CPU: "100m"}
@@ -97,7 +99,7 @@ func TestAllThatIsWrongWithARequestIsInOneAnswer(t *testing.T) {
 		r.Constraints = []string{"zone"}
 		r.Secrets = []string{"../etc"}
 	}), someSettings(t))
-	if StatusOf(err) != http.StatusBadRequest {
+	if functions.StatusOf(err) != http.StatusBadRequest {
 		t.Fatalf("%v", err)
 	}
 	for _, named := range []string{
@@ -174,10 +176,10 @@ func TestDeployUpdateDescribeScaleDelete(t *testing.T) {
 func lifecycle(t *testing.T, client kubernetes.Interface, ready func(name string, replicas int32)) {
 	ctx := t.Context()
 	c := watched(t, client)
-	if err := c.Deploy(ctx, request("f"), true); StatusOf(err) != http.StatusNotFound {
+	if err := c.Deploy(ctx, request("f"), true); functions.StatusOf(err) != http.StatusNotFound {
 		t.Errorf("an update of nothing, which faas-cli does first: %v", err)
 	}
-	if err := c.Deploy(ctx, request("f", func(r *types.FunctionDeployment) { r.Secrets = []string{"one", "two"} }), false); StatusOf(err) != 400 || !strings.Contains(err.Error(), "one, two") {
+	if err := c.Deploy(ctx, request("f", func(r *types.FunctionDeployment) { r.Secrets = []string{"one", "two"} }), false); functions.StatusOf(err) != 400 || !strings.Contains(err.Error(), "one, two") {
 		t.Errorf("missing secrets: %v", err)
 	}
 	if err := c.PutSecret(ctx, types.Secret{Name: "one", Namespace: ns, Value: "s3cret"}, false); err != nil {
@@ -188,7 +190,7 @@ func lifecycle(t *testing.T, client kubernetes.Interface, ready func(name string
 	if err := c.Deploy(ctx, first, false); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Deploy(ctx, first, false); StatusOf(err) != http.StatusConflict {
+	if err := c.Deploy(ctx, first, false); functions.StatusOf(err) != http.StatusConflict {
 		t.Errorf("the same again by POST: %v", err)
 	}
 	eventually(t, "the function is listed", func() bool { all, _ := c.List(ctx, ns); return len(all) == 1 })
@@ -196,13 +198,13 @@ func lifecycle(t *testing.T, client kubernetes.Interface, ready func(name string
 	if err != nil || status.Image != first.Image || (*status.Labels)["team"] != "a" || (*status.Annotations)["note"] != "x" || status.Replicas != 2 || !slices.Equal(status.Secrets, []string{"one"}) {
 		t.Errorf("%+v, %v", status, err)
 	}
-	if err := c.DeleteSecret(ctx, ns, "one"); StatusOf(err) != http.StatusConflict {
+	if err := c.DeleteSecret(ctx, ns, "one"); functions.StatusOf(err) != http.StatusConflict {
 		t.Errorf("a secret in use: %v", err)
 	}
 	ready("f", 2)
 	eventually(t, "it is available", func() bool { status, _ = c.Get(ctx, ns, "f"); return status.AvailableReplicas == 2 })
 
-	if err := c.Scale(ctx, ns, "f", 7); StatusOf(err) != 400 || !strings.Contains(err.Error(), "0 or 2 to 6") {
+	if err := c.Scale(ctx, ns, "f", 7); functions.StatusOf(err) != 400 || !strings.Contains(err.Error(), "0 or 2 to 6") {
 		t.Errorf("more than its maximum: %v", err)
 	}
 	if err := c.Scale(ctx, ns, "f", 4); err != nil {
@@ -250,7 +252,7 @@ func lifecycle(t *testing.T, client kubernetes.Interface, ready func(name string
 	if len(services.Items)+len(policies.Items) != 0 {
 		t.Errorf("%d Services and %d NetworkPolicies are left", len(services.Items), len(policies.Items))
 	}
-	if err := c.Delete(ctx, ns, "f"); StatusOf(err) != http.StatusNotFound {
+	if err := c.Delete(ctx, ns, "f"); functions.StatusOf(err) != http.StatusNotFound {
 		t.Errorf("removed twice: %v", err)
 	}
 	eventually(t, "the secret is free", func() bool { return c.DeleteSecret(ctx, ns, "one") == nil })
@@ -272,7 +274,7 @@ func TestWhatIsNotOursIsNotTouched(t *testing.T) {
 		"secret removed":   c.DeleteSecret(t.Context(), ns, "pull"),
 		"secret made anew": c.PutSecret(t.Context(), types.Secret{Name: "pull", Namespace: ns, Value: "x"}, false),
 	} {
-		if err == nil || StatusOf(err) >= 500 {
+		if err == nil || functions.StatusOf(err) >= 500 {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -324,7 +326,7 @@ func TestCallsGoOnWithoutTheAPIServer(t *testing.T) {
 	if all, err := c.List(t.Context(), ns); err != nil || len(all) != 1 {
 		t.Errorf("%v %v", all, err)
 	}
-	if err := c.Deploy(t.Context(), request("g"), false); StatusOf(err) != http.StatusServiceUnavailable {
+	if err := c.Deploy(t.Context(), request("g"), false); functions.StatusOf(err) != http.StatusServiceUnavailable {
 		t.Errorf("a deployment: %v", err)
 	}
 }
@@ -406,7 +408,7 @@ func TestASecondGatewayDoesNotPutToSleepWhatHasChanged(t *testing.T) {
 		return false, nil, nil
 	})
 	c := watched(t, client)
-	if err := c.setReplicas(t.Context(), ns, "f", 0, "1"); StatusOf(err) != http.StatusConflict {
+	if err := c.setReplicas(t.Context(), ns, "f", 0, "1"); functions.StatusOf(err) != http.StatusConflict {
 		t.Errorf("%v", err)
 	}
 }

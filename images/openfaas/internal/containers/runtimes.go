@@ -1,4 +1,4 @@
-package functions
+package containers
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 
 	"github.com/openfaas/faas-provider/types"
 	appsv1 "k8s.io/api/apps/v1"
+
+	"lambda_microservice.platform/images/openfaas/internal/functions"
 )
 
 // Runtimes are the platform's language runtimes: Deployments that a role installs, each behind a Service of its name.
@@ -43,12 +45,12 @@ func (r *Runtimes) List(ctx context.Context, namespace string) ([]types.Function
 func (r *Runtimes) Get(_ context.Context, namespace, name string) (*types.FunctionStatus, error) {
 	deployment := r.Deployment(namespace, name)
 	if deployment == nil {
-		return nil, unknown(namespace, name)
+		return nil, functions.Unknown(namespace, name)
 	}
 	status := types.FunctionStatus{
 		Name: name, Namespace: namespace, CreatedAt: deployment.CreationTimestamp.Time,
 		Replicas: uint64(wanted(deployment)), AvailableReplicas: uint64(deployment.Status.AvailableReplicas),
-		Labels: &map[string]string{}, Annotations: &map[string]string{kindAnnotation: "runtime"}, ReadOnlyRootFilesystem: true,
+		Labels: &map[string]string{}, Annotations: &map[string]string{functions.KindAnnotation: "runtime"}, ReadOnlyRootFilesystem: true,
 	}
 	if containers := deployment.Spec.Template.Spec.Containers; len(containers) > 0 {
 		status.Image = containers[0].Image
@@ -58,6 +60,6 @@ func (r *Runtimes) Get(_ context.Context, namespace, name string) (*types.Functi
 }
 
 // Target needs no API server, so calls go on without one.
-func (r *Runtimes) Target(_ context.Context, namespace, name string) (*Target, error) {
-	return &Target{Name: name, Namespace: namespace, URL: r.Address(namespace, name), Timeout: r.Timeout, Runtime: true}, nil
+func (r *Runtimes) Target(_ context.Context, namespace, name string) (*functions.Target, error) {
+	return &functions.Target{Name: name, Namespace: namespace, URL: r.Address(namespace, name), Timeout: r.Timeout, Runtime: true}, nil
 }

@@ -1,9 +1,8 @@
-package functions
+package containers
 
 import (
 	"bufio"
 	"context"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+
+	"lambda_microservice.platform/images/openfaas/internal/functions"
 )
 
 const (
@@ -28,7 +29,7 @@ type Logs struct{ *Containers }
 func (l Logs) Query(ctx context.Context, request logs.Request) (<-chan logs.Message, error) {
 	deployment := l.Deployment(request.Namespace, request.Name)
 	if deployment == nil || deployment.Spec.Selector == nil {
-		return nil, unknown(request.Namespace, request.Name)
+		return nil, functions.Unknown(request.Namespace, request.Name)
 	}
 	selector := labels.SelectorFromSet(deployment.Spec.Selector.MatchLabels).String()
 	// The container whose name is the Deployment's or ours; a sidecar's lines are not the function's.
@@ -135,16 +136,4 @@ func (l Logs) read(ctx context.Context, request logs.Request, pod, container str
 		}
 		each(logs.Message{Name: request.Name, Namespace: request.Namespace, Instance: pod, Timestamp: at, Text: text})
 	}
-}
-
-// Readable refuses the logs of what has none of its own.
-func (c *Catalogue) Readable(namespace, name string) error {
-	source := c.source(namespace, name)
-	if registered, ok := source.(*Registered); ok {
-		return Refuse(http.StatusBadRequest, "%s has no logs of its own: %s", name, registered.Instead())
-	}
-	if c.Containers.Deployment(namespace, name) == nil {
-		return unknown(namespace, name)
-	}
-	return nil
 }

@@ -1,4 +1,4 @@
-package functions
+package containers
 
 import (
 	"encoding/json"
@@ -14,19 +14,16 @@ import (
 	"time"
 
 	"github.com/openfaas/faas-provider/types"
-	"github.com/robfig/cron/v3"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"lambda_microservice.platform/images/openfaas/internal/functions"
 )
 
 const (
-	// NotStarted is the header of an answer that says: the function has not begun, so the call may be made again.
-	NotStarted = "X-Call-Not-Started"
-
-	kindAnnotation   = "openfaas.lambda-microservice.platform/kind"
 	reasonAnnotation = "openfaas.lambda-microservice.platform/reason"
 	flowsAnnotation  = "openfaas.lambda-microservice.platform/flows"
 )
@@ -164,7 +161,7 @@ func look(request types.FunctionDeployment, settings Settings) (*plan, error) {
 	}
 	if len(wrong) > 0 {
 		slices.Sort(wrong)
-		return nil, Refuse(http.StatusBadRequest, "the function %s is refused: %s", request.Service, strings.Join(wrong, "; "))
+		return nil, functions.Refuse(http.StatusBadRequest, "the function %s is refused: %s", request.Service, strings.Join(wrong, "; "))
 	}
 	return p, nil
 }
@@ -276,58 +273,36 @@ func (p *plan) timeouts(settings Settings, refuse refuser) {
 	}
 }
 
-// Annotations that say how asynchronous calls are made.
-const (
-	RetryAttempts = "com.openfaas.retry.attempts"
-	RetryCodes    = "com.openfaas.retry.codes"
-	RetryMinWait  = "com.openfaas.retry.min_wait"
-	RetryMaxWait  = "com.openfaas.retry.max_wait"
-	MaxInflight   = "com.openfaas.queue.max_inflight"
-)
-
 // calls looks at what the queue and the clock read later, where nobody would see a fault any more.
 func (p *plan) calls(refuse refuser) {
-	for _, name := range []string{RetryAttempts, MaxInflight} {
+	for _, name := range []string{functions.RetryAttempts, functions.MaxInflight} {
 		if text, ok := p.annotations[name]; ok {
 			if number, err := strconv.Atoi(text); err != nil || number < 1 || number > 100 {
 				refuse("annotation %s is %q, expected a whole number from 1 to 100", name, text)
 			}
 		}
 	}
-	for _, name := range []string{RetryMinWait, RetryMaxWait} {
+	for _, name := range []string{functions.RetryMinWait, functions.RetryMaxWait} {
 		if text, ok := p.annotations[name]; ok {
 			if wait, err := time.ParseDuration(text); err != nil || wait <= 0 || wait > time.Hour {
 				refuse("annotation %s is %q, expected a duration of at most 1h", name, text)
 			}
 		}
 	}
-	for _, code := range list(p.annotations[RetryCodes]) {
+	for _, code := range list(p.annotations[functions.RetryCodes]) {
 		if number, err := strconv.Atoi(code); err != nil || number < 400 || number > 599 {
-			refuse("annotation %s has %q, expected status codes from 400 to 599", RetryCodes, code)
+			refuse("annotation %s has %q, expected status codes from 400 to 599", functions.RetryCodes, code)
 		}
 	}
 	switch topic := p.annotations["topic"]; topic {
 	case "":
 	case "cron-function":
-		if _, err := Schedule(p.annotations["schedule"]); err != nil {
+		if _, err := functions.Schedule(p.annotations["schedule"]); err != nil {
 			refuse("%s", err)
 		}
 	default:
 		refuse("annotation topic is %q, expected cron-function", topic)
 	}
-}
-
-// Schedule reads five fields, or @hourly and the like, in UTC. @every has no fixed times, which several gateways need to
-// mean the same run, and is refused.
-func Schedule(text string) (cron.Schedule, error) {
-	schedule, err := cron.ParseStandard(text)
-	if err != nil {
-		return nil, fmt.Errorf("annotation schedule is %q, expected five fields as in */5 * * * *: %w", text, err)
-	}
-	if _, every := schedule.(cron.ConstantDelaySchedule); every {
-		return nil, fmt.Errorf("annotation schedule is %q, expected five fields as in */5 * * * *", text)
-	}
-	return schedule, nil
 }
 
 func seconds(text string) (time.Duration, error) {

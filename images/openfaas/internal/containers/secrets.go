@@ -1,4 +1,4 @@
-package functions
+package containers
 
 import (
 	"context"
@@ -12,6 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"lambda_microservice.platform/images/openfaas/internal/functions"
 )
 
 const maxSecret = 1 << 20 // Kubernetes' own limit
@@ -34,17 +36,17 @@ func (c *Containers) Secrets(ctx context.Context, namespace string) ([]types.Sec
 // PutSecret makes a secret, or with update replaces its value.
 func (c *Containers) PutSecret(ctx context.Context, secret types.Secret, update bool) error {
 	if faults := validation.IsDNS1123Subdomain(secret.Name); len(faults) > 0 {
-		return Refuse(http.StatusBadRequest, "the secret's name is %q, expected a-z, 0-9, - and . (a DNS name)", secret.Name)
+		return functions.Refuse(http.StatusBadRequest, "the secret's name is %q, expected a-z, 0-9, - and . (a DNS name)", secret.Name)
 	}
 	value := secret.RawValue
 	if len(value) == 0 {
 		value = []byte(secret.Value)
 	}
 	if len(value) > maxSecret {
-		return Refuse(http.StatusBadRequest, "the secret %s has %d bytes, expected at most %d", secret.Name, len(value), maxSecret)
+		return functions.Refuse(http.StatusBadRequest, "the secret %s has %d bytes, expected at most %d", secret.Name, len(value), maxSecret)
 	}
 	have, err := c.ownSecret(ctx, secret.Namespace, secret.Name)
-	if StatusOf(err) == http.StatusNotFound && err != nil && !update {
+	if functions.StatusOf(err) == http.StatusNotFound && err != nil && !update {
 		_, err = c.client.CoreV1().Secrets(secret.Namespace).Create(ctx, &corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Name: secret.Name, Namespace: secret.Namespace, Labels: map[string]string{managerLabel: manager}},
 			Data:       map[string][]byte{secret.Name: value},
@@ -55,7 +57,7 @@ func (c *Containers) PutSecret(ctx context.Context, secret types.Secret, update 
 		return err
 	}
 	if !update {
-		return Refuse(http.StatusConflict, "the secret %s is there already; PUT replaces it", secret.Name)
+		return functions.Refuse(http.StatusConflict, "the secret %s is there already; PUT replaces it", secret.Name)
 	}
 	have.Data = map[string][]byte{secret.Name: value}
 	_, err = c.client.CoreV1().Secrets(secret.Namespace).Update(ctx, have, metav1.UpdateOptions{})
@@ -74,7 +76,7 @@ func (c *Containers) DeleteSecret(ctx context.Context, namespace, name string) e
 	for _, function := range users {
 		// Its pods run on without the secret, but none could start any more.
 		if slices.Contains(function.Secrets, name) {
-			return Refuse(http.StatusConflict, "the secret %s is used by the function %s; remove that first", name, function.Name)
+			return functions.Refuse(http.StatusConflict, "the secret %s is used by the function %s; remove that first", name, function.Name)
 		}
 	}
 	return gone("Secret", name, c.client.CoreV1().Secrets(namespace).Delete(ctx, name, metav1.DeleteOptions{}))
@@ -84,13 +86,13 @@ func (c *Containers) DeleteSecret(ctx context.Context, namespace, name string) e
 func (c *Containers) ownSecret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
 	secret, err := c.client.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return nil, Refuse(http.StatusNotFound, "there is no secret %s in the namespace %s", name, namespace)
+		return nil, functions.Refuse(http.StatusNotFound, "there is no secret %s in the namespace %s", name, namespace)
 	}
 	if err != nil {
 		return nil, apiError("read", "Secret", name, err)
 	}
 	if secret.Labels[managerLabel] != manager {
-		return nil, Refuse(http.StatusForbidden, "the secret %s in the namespace %s is no function's", name, namespace)
+		return nil, functions.Refuse(http.StatusForbidden, "the secret %s in the namespace %s is no function's", name, namespace)
 	}
 	return secret, nil
 }
@@ -100,7 +102,7 @@ func (c *Containers) secretsThere(ctx context.Context, p *plan) error {
 	var missing []string
 	for _, name := range p.request.Secrets {
 		_, err := c.ownSecret(ctx, p.request.Namespace, name)
-		switch StatusOf(err) {
+		switch functions.StatusOf(err) {
 		case http.StatusNotFound, http.StatusForbidden:
 			missing = append(missing, name)
 		default:
@@ -110,7 +112,7 @@ func (c *Containers) secretsThere(ctx context.Context, p *plan) error {
 		}
 	}
 	if len(missing) > 0 {
-		return Refuse(http.StatusBadRequest, "the function %s names secrets that the namespace %s does not have: %s; make them first (faas-cli secret create)",
+		return functions.Refuse(http.StatusBadRequest, "the function %s names secrets that the namespace %s does not have: %s; make them first (faas-cli secret create)",
 			p.request.Service, p.request.Namespace, strings.Join(missing, ", "))
 	}
 	return nil

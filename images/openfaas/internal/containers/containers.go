@@ -1,4 +1,5 @@
-package functions
+// Package containers has functions that are containers on Kubernetes, and what the language runtimes are there.
+package containers
 
 import (
 	"context"
@@ -23,6 +24,8 @@ import (
 	appslisters "k8s.io/client-go/listers/apps/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/retry"
+
+	"lambda_microservice.platform/images/openfaas/internal/functions"
 )
 
 // Containers are functions that are Deployments. What is deployed is read from a cache that watches fill, so calls and
@@ -95,7 +98,7 @@ func (c *Containers) Owns(string, string) bool { return true }
 func (c *Containers) find(namespace, name string) (*appsv1.Deployment, *plan, error) {
 	deployment := c.Deployment(namespace, name)
 	if deployment == nil || deployment.Labels[managerLabel] != manager {
-		return nil, nil, unknown(namespace, name)
+		return nil, nil, functions.Unknown(namespace, name)
 	}
 	p, err := c.planOf(deployment)
 	return deployment, p, err
@@ -155,7 +158,7 @@ func wanted(deployment *appsv1.Deployment) int32 {
 
 func (p *plan) status(deployment *appsv1.Deployment) types.FunctionStatus {
 	r := p.request
-	annotations := map[string]string{kindAnnotation: "container"}
+	annotations := map[string]string{functions.KindAnnotation: "container"}
 	for name, value := range p.annotations {
 		annotations[name] = value
 	}
@@ -216,12 +219,12 @@ func listOf(name string) metav1.ListOptions {
 }
 
 // Target of calls.
-func (c *Containers) Target(_ context.Context, namespace, name string) (*Target, error) {
+func (c *Containers) Target(_ context.Context, namespace, name string) (*functions.Target, error) {
 	deployment, p, err := c.find(namespace, name)
 	if err != nil {
 		return nil, err
 	}
-	target := &Target{Name: name, Namespace: namespace, URL: c.address(namespace, name), Timeout: p.timeout, Annotations: p.annotations}
+	target := &functions.Target{Name: name, Namespace: namespace, URL: c.address(namespace, name), Timeout: p.timeout, Annotations: p.annotations}
 	if p.zero {
 		target.Called = func() func() { return c.called(target.Label()) }
 	}
@@ -229,7 +232,7 @@ func (c *Containers) Target(_ context.Context, namespace, name string) (*Target,
 	case p.zero && deployment.Status.AvailableReplicas == 0:
 		target.Wake = func(ctx context.Context) error { return c.wake(ctx, namespace, name, p.least) }
 	case wanted(deployment) == 0:
-		return nil, Refuse(http.StatusServiceUnavailable, "the function %s is scaled to 0; the label com.openfaas.scale.zero: true would have a call wake it", target.Label())
+		return nil, functions.Refuse(http.StatusServiceUnavailable, "the function %s is scaled to 0; the label com.openfaas.scale.zero: true would have a call wake it", target.Label())
 	}
 	return target, nil
 }
@@ -250,11 +253,11 @@ func (c *Containers) Deploy(ctx context.Context, request types.FunctionDeploymen
 	case err != nil && !apierrors.IsNotFound(err):
 		return apiError("read", "Deployment", name, err)
 	case err == nil && have.Labels[managerLabel] != manager:
-		return Refuse(http.StatusConflict, "the namespace %s has a Deployment %s already, which is no function", namespace, name)
+		return functions.Refuse(http.StatusConflict, "the namespace %s has a Deployment %s already, which is no function", namespace, name)
 	case err == nil && !update:
-		return Refuse(http.StatusConflict, "the function %s is there already; PUT replaces it", name)
+		return functions.Refuse(http.StatusConflict, "the function %s is there already; PUT replaces it", name)
 	case err != nil && update:
-		return unknown(namespace, name)
+		return functions.Unknown(namespace, name)
 	}
 	return c.apply(ctx, p, update)
 }
@@ -315,7 +318,7 @@ func put[T metav1.Object](ctx context.Context, objects collection[T], kind strin
 			return err
 		}
 		if have.GetLabels()[managerLabel] != manager {
-			return Refuse(http.StatusConflict, "the namespace %s has a %s %s already, which is no function's", want.GetNamespace(), kind, want.GetName())
+			return functions.Refuse(http.StatusConflict, "the namespace %s has a %s %s already, which is no function's", want.GetNamespace(), kind, want.GetName())
 		}
 		want.SetResourceVersion(have.GetResourceVersion())
 		if carry != nil {
@@ -331,7 +334,7 @@ func put[T metav1.Object](ctx context.Context, objects collection[T], kind strin
 func (c *Containers) Delete(ctx context.Context, namespace, name string) error {
 	deployment, err := c.client.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || err == nil && deployment.Labels[managerLabel] != manager {
-		return unknown(namespace, name)
+		return functions.Unknown(namespace, name)
 	}
 	if err != nil {
 		return apiError("read", "Deployment", name, err)
@@ -401,23 +404,23 @@ func apiError(what, kind, name string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if _, ok := errors.AsType[*Error](err); ok {
+	if _, ok := errors.AsType[*functions.Error](err); ok {
 		return err
 	}
 	if status, ok := errors.AsType[*apierrors.StatusError](err); ok {
 		switch code := int(status.Status().Code); code {
 		case http.StatusBadRequest, http.StatusConflict, http.StatusForbidden, http.StatusUnprocessableEntity, http.StatusTooManyRequests:
-			return Refuse(code, "Kubernetes refuses to %s the %s %s: %s", what, kind, name, status.Status().Message)
+			return functions.Refuse(code, "Kubernetes refuses to %s the %s %s: %s", what, kind, name, status.Status().Message)
 		}
 	}
-	return Refuse(http.StatusServiceUnavailable, "cannot %s the %s %s: %s", what, kind, name, err)
+	return functions.Refuse(http.StatusServiceUnavailable, "cannot %s the %s %s: %s", what, kind, name, err)
 }
 
 // Scale sets the replicas.
 func (c *Containers) Scale(ctx context.Context, namespace, name string, replicas uint64) error {
 	deployment, err := c.client.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || err == nil && deployment.Labels[managerLabel] != manager {
-		return unknown(namespace, name)
+		return functions.Unknown(namespace, name)
 	}
 	if err != nil {
 		return apiError("read", "Deployment", name, err)
@@ -428,10 +431,10 @@ func (c *Containers) Scale(ctx context.Context, namespace, name string, replicas
 	}
 	// The autoscaler would undo it; without one there is no bound but the quota.
 	if p.most > p.least && replicas != 0 && (replicas < uint64(p.least) || replicas > uint64(p.most)) {
-		return Refuse(http.StatusBadRequest, "replicas is %d, expected 0 or %d to %d, as the labels com.openfaas.scale.min and .max of %s say", replicas, p.least, p.most, name)
+		return functions.Refuse(http.StatusBadRequest, "replicas is %d, expected 0 or %d to %d, as the labels com.openfaas.scale.min and .max of %s say", replicas, p.least, p.most, name)
 	}
 	if replicas > 10000 {
-		return Refuse(http.StatusBadRequest, "replicas is %d, expected at most 10000", replicas)
+		return functions.Refuse(http.StatusBadRequest, "replicas is %d, expected at most 10000", replicas)
 	}
 	return c.setReplicas(ctx, namespace, name, int32(replicas), "")
 }

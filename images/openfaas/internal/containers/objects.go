@@ -1,4 +1,4 @@
-package functions
+package containers
 
 import (
 	"encoding/json"

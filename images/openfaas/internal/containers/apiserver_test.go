@@ -1,4 +1,4 @@
-package functions
+package containers
 
 import (
 	"bytes"
@@ -21,6 +21,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"lambda_microservice.platform/images/openfaas/internal/functions"
 )
 
 // apiserver starts etcd, kube-apiserver and the controllers that need no node, if APISERVER_BINARIES names their folder.
@@ -169,7 +171,7 @@ func TestOnARealAPIServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		eventually(t, "the function is known", func() bool { return c.Deployment(ns, "g") != nil })
-		if err := c.setReplicas(ctx, ns, "g", 0, "1"); StatusOf(err) != http.StatusConflict {
+		if err := c.setReplicas(ctx, ns, "g", 0, "1"); functions.StatusOf(err) != http.StatusConflict {
 			t.Errorf("a Deployment that has changed since: %v", err)
 		}
 		eventually(t, "it sleeps", func() bool {

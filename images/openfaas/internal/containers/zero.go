@@ -1,4 +1,4 @@
-package functions
+package containers
 
 import (
 	"context"
@@ -11,6 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	apitypes "k8s.io/apimachinery/pkg/types"
+
+	"lambda_microservice.platform/images/openfaas/internal/functions"
 )
 
 // How often a gateway writes down that a function is being called. All gateways read it, so a function that one of them
@@ -74,7 +76,7 @@ func (c *Containers) lookForIdle(ctx context.Context, now time.Time) {
 			if now.Sub(called(deployment)) > p.idle && c.quiet(name+"."+namespace) {
 				if err := c.setReplicas(ctx, namespace, name, 0, deployment.ResourceVersion); err == nil {
 					slog.Info("a function sleeps", "function", name, "namespace", namespace, "idle", now.Sub(called(deployment)).String())
-				} else if StatusOf(err) != http.StatusConflict {
+				} else if functions.StatusOf(err) != http.StatusConflict {
 					slog.Warn("cannot put a function to sleep", "function", name, "error", err)
 				}
 			}
@@ -118,14 +120,14 @@ func (c *Containers) wake(ctx context.Context, namespace, name string, least int
 		for lasting.Err() == nil {
 			deployment := c.Deployment(namespace, name)
 			if deployment == nil {
-				return nil, unknown(namespace, name)
+				return nil, functions.Unknown(namespace, name)
 			}
 			if deployment.Status.AvailableReplicas > 0 {
 				return nil, nil
 			}
 			time.Sleep(20 * time.Millisecond) // of the cache, which a watch fills
 		}
-		return nil, Refuse(http.StatusServiceUnavailable, "the function %s.%s did not wake up in time", name, namespace)
+		return nil, functions.Refuse(http.StatusServiceUnavailable, "the function %s.%s did not wake up in time", name, namespace)
 	})
 	select {
 	case result := <-started:
@@ -135,7 +137,7 @@ func (c *Containers) wake(ctx context.Context, namespace, name string, least int
 		if status, err := c.Get(context.WithoutCancel(ctx), namespace, name); err == nil {
 			why = (*status.Annotations)[reasonAnnotation]
 		}
-		return Refuse(http.StatusServiceUnavailable, "the function %s.%s did not wake up in time. %s", name, namespace, why)
+		return functions.Refuse(http.StatusServiceUnavailable, "the function %s.%s did not wake up in time. %s", name, namespace, why)
 	}
 }
 
