@@ -134,13 +134,13 @@ func TestARegisteredFunctionTakesParamsAndGivesItsResult(t *testing.T) {
 
 func TestAReplacedScriptAndALostSessionAreNoticed(t *testing.T) {
 	r, c := registered(t)
-	if _, result, _ := execute(t, r, http.MethodPost, "", "", ""); !strings.Contains(result, `"version":1`) {
+	if _, result, _ := execute(t, r, http.MethodPost, "/", "", ""); !strings.Contains(result, `"version":1`) {
 		t.Fatal(result)
 	}
 	c.mutex.Lock()
 	c.version, c.sessions = 2, map[string]string{} // and Redis has lost all
 	c.mutex.Unlock()
-	response, result, err := execute(t, r, http.MethodPost, "", "", "")
+	response, result, err := execute(t, r, http.MethodPost, "/", "", "")
 	if err != nil || response.StatusCode != 200 || c.executed.Load() != 2 {
 		t.Errorf("a lost session: %s %v", result, err)
 	}
@@ -148,7 +148,7 @@ func TestAReplacedScriptAndALostSessionAreNoticed(t *testing.T) {
 	r.versions = nil // as after two seconds
 	r.mutex.Unlock()
 	before := c.initialized.Load()
-	if _, _, err = execute(t, r, http.MethodPost, "", "", ""); err != nil || c.initialized.Load() != before+1 {
+	if _, _, err = execute(t, r, http.MethodPost, "/", "", ""); err != nil || c.initialized.Load() != before+1 {
 		t.Errorf("no session of the new version was made: %v", err)
 	}
 }

@@ -66,6 +66,8 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	written := &answer{ResponseWriter: w}
+	// Else net/http reads the whole body before the first byte of the answer. HTTP/2 needs and knows nothing of it.
+	_ = http.NewResponseController(w).EnableFullDuplex()
 	end := p.Calls.Begin(target.Label())
 	if target.Called != nil {
 		defer target.Called()()
@@ -122,7 +124,8 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Rewrite:       func(call *httputil.ProxyRequest) { p.rewrite(call, target, path, callID, began) },
 		ModifyResponse: func(response *http.Response) error {
 			if response.StatusCode == http.StatusSwitchingProtocols {
-				timer.Stop() // an upgraded connection lasts as long as its ends want
+				written.status = response.StatusCode // which is written past it
+				timer.Stop()                         // an upgraded connection lasts as long as its ends want
 			}
 			if target.Transport == nil {
 				response.Header.Del(functions.NotStarted) // only the platform can say so

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -156,13 +157,15 @@ func TestStreamsBothWaysAtOnce(t *testing.T) {
 }
 
 func TestLargeBodiesAreNotHeld(t *testing.T) {
-	const size = 256 << 20
+	const size = 64 << 20
 	address := function(t, func(w http.ResponseWriter, r *http.Request) {
 		n, _ := io.Copy(io.Discard, r.Body)
 		w.Header().Set("X-Size", fmt.Sprint(n))
 		_, _ = io.CopyN(w, zeros{}, size)
 	})
-	server, _ := gateway(t, address, func(target *functions.Target) { target.Timeout = 30 * time.Second })
+	server, _ := gateway(t, address, func(target *functions.Target) { target.Timeout = time.Minute })
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
 	response, err := http.Post(server.URL+"/function/echo", "", io.LimitReader(zeros{}, size))
 	if err != nil {
 		t.Fatal(err)
@@ -171,6 +174,9 @@ func TestLargeBodiesAreNotHeld(t *testing.T) {
 	n, err := io.Copy(io.Discard, response.Body)
 	if err != nil || n != size || response.Header.Get("X-Size") != fmt.Sprint(size) {
 		t.Errorf("%d bytes came back, %s arrived: %v", n, response.Header.Get("X-Size"), err)
+	}
+	if runtime.ReadMemStats(&after); after.HeapSys > before.HeapSys+size/2 {
+		t.Errorf("the heap grew from %d to %d bytes", before.HeapSys, after.HeapSys)
 	}
 }
 

@@ -32,13 +32,11 @@ type sentOnce struct {
 func (s *sentOnce) RoundTrip(call *http.Request) (*http.Response, error) {
 	var body *untouched
 	attempt := call.Clone(call.Context())
-	if call.Body == nil || call.Body == http.NoBody {
-		// net/http sends a request again on its own, after it was sent, if it has no body and a method that should do no
-		// harm. A function may do harm by GET. A body, even one without a byte, keeps net/http from it.
-		attempt.Body = io.NopCloser(eof{})
-		attempt.GetBody = nil
-		attempt.ContentLength = 0
-	} else {
+	empty := call.Body == nil || call.Body == http.NoBody
+	if empty && replayed(call) {
+		// A body, even one without a byte, keeps net/http from it.
+		attempt.Body, attempt.GetBody, attempt.ContentLength = io.NopCloser(eof{}), nil, 0
+	} else if !empty {
 		body = &untouched{ReadCloser: call.Body}
 		attempt.Body = body
 	}
@@ -58,6 +56,16 @@ func (s *sentOnce) RoundTrip(call *http.Request) (*http.Response, error) {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// replayed is true of requests that net/http sends again on its own, after they were sent, where a kept connection breaks:
+// those that should do no harm. A function may do harm by GET.
+func replayed(call *http.Request) bool {
+	switch call.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return len(call.Header["Idempotency-Key"])+len(call.Header["X-Idempotency-Key"]) > 0
 }
 
 // neverSent is true of errors before a connection came about.
