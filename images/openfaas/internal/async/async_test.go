@@ -299,6 +299,7 @@ func TestAKilledWorkersCallIsADeadLetterAndCanBeSentAgain(t *testing.T) {
 	var runs atomic.Int32
 	began := make(chan struct{}, 10)
 	p := newPlatform(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // else the server does not notice that the caller has gone
 		runs.Add(1)
 		began <- struct{}{}
 		if r.Header.Get("X-Slow") != "" && runs.Load() == 1 {

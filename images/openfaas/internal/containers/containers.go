@@ -254,6 +254,8 @@ func (c *Containers) Deploy(ctx context.Context, request types.FunctionDeploymen
 		return apiError("read", "Deployment", name, err)
 	case err == nil && have.Labels[managerLabel] != manager:
 		return functions.Refuse(http.StatusConflict, "the namespace %s has a Deployment %s already, which is no function", namespace, name)
+	case err == nil && have.DeletionTimestamp != nil:
+		return functions.Refuse(http.StatusConflict, "the function %s is still being removed; try again when its pods have ended", name)
 	case err == nil && !update:
 		return functions.Refuse(http.StatusConflict, "the function %s is there already; PUT replaces it", name)
 	case err != nil && update:
@@ -344,17 +346,18 @@ func (c *Containers) Delete(ctx context.Context, namespace, name string) error {
 
 // remove keeps the policy and the Service until the last pod, which may still serve, has ended.
 func (c *Containers) remove(ctx context.Context, namespace, name string) error {
+	deployments := c.client.AppsV1().Deployments(namespace)
 	if err := drop(ctx, c.client.AutoscalingV2().HorizontalPodAutoscalers(namespace), "HorizontalPodAutoscaler", name); err != nil {
 		return err
 	}
-	if err := drop(ctx, c.client.AppsV1().Deployments(namespace), "Deployment", name); err != nil {
+	// In the foreground: the Deployment is there until its last pod has ended.
+	if err := drop(ctx, deployments, "Deployment", name, metav1.DeletePropagationForeground); err != nil {
 		return err
 	}
 	waiting, late := context.WithTimeout(ctx, wholeTime(c.settings))
 	defer late()
 	for {
-		found, err := c.client.CoreV1().Pods(namespace).List(waiting, listOf(name))
-		if err == nil && len(found.Items) == 0 {
+		if have, err := deployments.Get(waiting, name, metav1.GetOptions{}); apierrors.IsNotFound(err) || err == nil && have.Labels[managerLabel] != manager {
 			break
 		}
 		select {
@@ -381,7 +384,7 @@ func wholeTime(settings Settings) time.Duration {
 func drop[T metav1.Object](ctx context.Context, objects interface {
 	Get(ctx context.Context, name string, options metav1.GetOptions) (T, error)
 	Delete(ctx context.Context, name string, options metav1.DeleteOptions) error
-}, kind, name string) error {
+}, kind, name string, propagation ...metav1.DeletionPropagation) error {
 	have, err := objects.Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return gone(kind, name, err)
@@ -389,7 +392,11 @@ func drop[T metav1.Object](ctx context.Context, objects interface {
 	if have.GetLabels()[managerLabel] != manager {
 		return nil
 	}
-	return gone(kind, name, objects.Delete(ctx, name, metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationForeground)}))
+	options := metav1.DeleteOptions{}
+	for _, how := range propagation {
+		options.PropagationPolicy = &how
+	}
+	return gone(kind, name, objects.Delete(ctx, name, options))
 }
 
 func gone(kind, name string, err error) error {

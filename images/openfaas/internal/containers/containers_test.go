@@ -370,6 +370,7 @@ func TestAFunctionSleepsWhenIdleAndOneStartServesAllThatCall(t *testing.T) {
 	}
 	end()
 	c.lookForIdle(t.Context(), now.Add(11*time.Minute)) // notes the end
+	eventually(t, "the end is noted", func() bool { return called(c.Deployment(ns, "f")).Unix() == now.Add(11*time.Minute).Unix() })
 	c.lookForIdle(t.Context(), now.Add(12*time.Minute))
 	if replicas() != 1 {
 		t.Fatal("put to sleep a minute after the last call")
