@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -396,5 +398,39 @@ func TestASleepingFunctionIsWokenBeforeItIsCalled(t *testing.T) {
 	})
 	if _, _, body := call(t, http.MethodGet, server.URL+"/function/f"); body != "true" {
 		t.Errorf("called before it was woken: %s", body)
+	}
+}
+
+// Through the gateway and directly, by turns, so that the machine's own ups and downs are in both. It is measured with
+// go test -bench Added: no bound is asserted, as other work of the machine would decide.
+func BenchmarkAddedLatency(b *testing.B) {
+	function := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }))
+	defer function.Close()
+	at, _ := url.Parse(function.URL)
+	slog.SetDefault(slog.New(slog.NewJSONHandler(io.Discard, nil)))
+	server := httptest.NewServer(&Proxy{Transport: NewTransport(), Calls: metrics.New(), Target: func(context.Context, string) (*functions.Target, error) {
+		return &functions.Target{Name: "f", Namespace: "fn", URL: at, Timeout: 10 * time.Second}, nil
+	}})
+	defer server.Close()
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}
+	times := map[string][]time.Duration{}
+	for b.Loop() {
+		for _, address := range []string{function.URL, server.URL + "/function/f"} {
+			began := time.Now()
+			response, err := client.Post(address, "application/json", strings.NewReader(`{"name":"world"}`))
+			if err != nil {
+				b.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, response.Body)
+			_ = response.Body.Close()
+			times[address] = append(times[address], time.Since(began))
+		}
+	}
+	for _, quantile := range []float64{0.5, 0.99} {
+		at := func(address string) float64 {
+			slices.Sort(times[address])
+			return float64(times[address][int(float64(len(times[address])-1)*quantile)].Microseconds())
+		}
+		b.ReportMetric(at(server.URL+"/function/f")-at(function.URL), fmt.Sprintf("µs-added-p%g", quantile*100))
 	}
 }
