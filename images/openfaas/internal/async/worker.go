@@ -339,7 +339,7 @@ func (a answered) summary(err error) string {
 	if err != nil {
 		return err.Error()
 	}
-	return fmt.Sprintf("status %d, %.200s", a.status, a.body)
+	return fmt.Sprintf("status %d, %.200s", a.status, bytes.TrimSpace(a.body))
 }
 
 // call makes the call once. notStarted means that the function has not begun: there was no connection to the gateway, or

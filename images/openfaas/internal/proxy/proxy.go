@@ -163,6 +163,9 @@ func (p *Proxy) failed(w http.ResponseWriter, target *functions.Target, err erro
 
 // cause is without addresses of the cluster.
 func cause(err error) string {
+	if name, ok := errors.AsType[*net.DNSError](err); ok {
+		return "the name of its Service: " + name.Err
+	}
 	if operation, ok := errors.AsType[*net.OpError](err); ok {
 		return operation.Op + ": " + operation.Err.Error()
 	}

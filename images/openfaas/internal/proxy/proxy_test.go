@@ -289,6 +289,7 @@ func TestFaultsHaveOneClearAnswer(t *testing.T) {
 	}{
 		"unknown":         {never, "/function/unknown", "there is no function unknown", 404, true},
 		"a wrong name":    {never, "/function/a$b", "expected letters", 400, true},
+		"no such Service": {"http://no-such-name.invalid:8080", "/function/f", "has not been called: the name of its Service", 503, true},
 		"nobody there":    {closed.URL, "/function/f", "has not been called", 503, true},
 		"garbage":         {raw("garbage\r\n\r\n"), "/function/f", "may have run", 502, false},
 		"closed early":    {raw(""), "/function/f", "may have run", 502, false},
