@@ -547,8 +547,9 @@ CLUSTER_CAPACITY = Dashboard(
             "Fullest file system",
             "percentunit",
             {
+                # Of what may be used, as df says it.
                 "{{node}}": 'max by (node) (1 - node_filesystem_avail_bytes{fstype!~"tmpfs|ramfs|squashfs"}'
-                ' / (node_filesystem_size_bytes{fstype!~"tmpfs|ramfs|squashfs"} > 0))'
+                " / (node_filesystem_size_bytes - node_filesystem_free_bytes + node_filesystem_avail_bytes > 0))"
             },
             limits=(0.8, 0.9),
             most=1,
