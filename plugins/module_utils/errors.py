@@ -10,6 +10,7 @@ import traceback
 
 REASONS = {
     "admission": "admission (a plugin, policy, webhook, Pod Security) refuses it, or does not as it should",
+    "alert": "an alert fires",
     "answer": "something answered otherwise than it should",
     "argument": "an argument, or a table that was given, is wrong",
     "autoscaler": "a HorizontalPodAutoscaler does not work",
@@ -43,6 +44,7 @@ REASONS = {
     "library": "a Python library or collection is missing",
     "load": "a load did not start, or ended by itself",
     "missing": "an object that is needed does not exist",
+    "monitoring": "Prometheus does not see or do what it should",
     "moved": "what was to be hit is elsewhere by now",
     "network": "NetworkPolicies are missing, or have no effect, or block what they allow",
     "processes": "a pod may have fewer processes than it needs",

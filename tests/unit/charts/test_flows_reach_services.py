@@ -28,6 +28,11 @@ from .conftest import CHARTS, Objects, Render
 CHART_NAMESPACES = {
     "controller": "controller",
     "envoy": "ingress",
+    "exporters": "data-services",
+    "grafana": "monitoring",
+    "prometheus-adapter": "monitoring",
+    "state": "monitoring",
+    "victorialogs": "monitoring",
     "ratelimit": "ingress",
     "postgresql": "data-services",
     "redis": "data-services",
@@ -35,6 +40,9 @@ CHART_NAMESPACES = {
 }
 WITHOUT_SELECTOR = {"postgresql-primary": "postgresql"}
 """Patroni says where it leads."""
+
+BY_PODS = {"postgresql-exporter"}
+"""Who asks each pod by its own name."""
 
 PLACE = "kubernetes.io/metadata.name"
 NAME = "app.kubernetes.io/name"
@@ -134,7 +142,10 @@ def used(flow: Flow, services: list[Service]) -> list[tuple[Service, int]]:
         (service, target)
         for service in services
         # The pods of one app call each other by their own names.
-        if (service.namespace, service.app) == flow.receiver and flow.sender.namespace and flow.sender != flow.receiver
+        if (service.namespace, service.app) == flow.receiver
+        and flow.sender.namespace
+        and flow.sender != flow.receiver
+        and flow.sender.app not in BY_PODS
         for target in service.targets.values()
         if target in flow.ports
     ]

@@ -45,9 +45,9 @@ def test_values_that_are_not_the_defaults_are_used(typed: Run):
     assert typed.release("postgresql")["state"] == "absent"
     assert typed.release("ratelimit")["state"] == "absent"
     releases = [release for args in typed.asked("chart") for release in args["releases"]]
-    assert {json.dumps(release["values"]["library"]["imagePullSecrets"]) for release in releases} == {
-        json.dumps([{"name": "registry"}])
-    }
+    present = [release for release in releases if release["state"] == "present"]
+    assert len(present) > 10
+    assert all(release["values"]["library"]["imagePullSecrets"] == [{"name": "registry"}] for release in present)
     envoy = typed.release("envoy")["values"]
     assert (envoy["replicas"], envoy["http3"]) == (5, True)
     # The nested limits: 40 for a script, 42 for the controller, 45 for the edge, and the times that pods have to end.
@@ -69,7 +69,10 @@ def test_values_that_are_not_the_defaults_are_used(typed: Run):
 
 
 def test_texts_on_the_command_line_mean_the_same(typed: Run, ansible: Ansible):
-    words = [word for name, value in ODD.items() for word in ("-e", f"{name}={_text(value)}")]
+    # Ansible looks by itself at the role that the others depend on, and takes no text for a list of dictionaries.
+    listed = {"platform_image_pull_secrets"}
+    words = [word for name, value in ODD.items() if name not in listed for word in ("-e", f"{name}={_text(value)}")]
+    words += ["-e", json.dumps({name: ODD[name] for name in listed})]
     texts = ansible("site", *TABLE, *words)
     assert texts.rc == 0, texts.output
     assert texts.calls == typed.calls

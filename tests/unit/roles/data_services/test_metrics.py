@@ -34,7 +34,8 @@ def users(side: str, **given: Any) -> dict[str, set[str]]:
 
 
 def test_they_are_there_where_there_is_monitoring() -> None:
-    assert rendered("__platform.data_services_metrics_enabled") is False
+    for wanted in (True, False):
+        assert rendered("__platform.data_services_metrics_enabled", monitoring_enabled=wanted) is wanted
     on, off = (releases(data_services_metrics_enabled=wanted) for wanted in (True, False))
     assert (on["exporters"]["state"], off["exporters"]["state"]) == ("present", "absent")
     assert on["postgresql"]["values"]["metrics"] == {"enabled": True, "pgbouncerImage": "pgbouncer-exporter:test"}

@@ -58,5 +58,5 @@ def test_the_playbook_asks_for_the_request_that_it_is_given(collections: Path, t
     done = run(collections, "logs", "-e", f"request={REQUEST}", "-e", TABLE, folder=tmp_path)
     assert done.rc == 0, done.output
     (asked,) = done.asked("logs")
-    expected = {"request": REQUEST, "namespace": "monitoring", "enabled": False, "retention_days": 7}
+    expected = {"request": REQUEST, "namespace": "monitoring", "enabled": True, "retention_days": 7}
     assert {name: asked[name] for name in expected} == expected
