@@ -45,7 +45,7 @@ def test_values_that_are_not_the_defaults_are_used(typed: Run):
     assert typed.release("postgresql")["state"] == "absent"
     assert typed.release("ratelimit")["state"] == "absent"
     releases = [release for args in typed.asked("chart") for release in args["releases"]]
-    present = [release for release in releases if release["state"] == "present"]
+    present = [release for release in releases if release.get("state", "present") == "present"]
     assert len(present) > 10
     assert all(release["values"]["library"]["imagePullSecrets"] == [{"name": "registry"}] for release in present)
     envoy = typed.release("envoy")["values"]
