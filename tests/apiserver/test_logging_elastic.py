@@ -32,7 +32,7 @@ MODULE = "github.com/elastic/cloud-on-k8s/v3"
 NAMESPACE, AGENTS = "monitoring", "node-agents"
 ZONES = {"node-1": "a", "node-2": "b", "node-3": "c"}
 WEBHOOK = "elastic-operator-webhook"
-SECONDS = 60
+SECONDS = 120
 
 
 @pytest.fixture(scope="module")
