@@ -7,7 +7,7 @@ EXTRA ?=
 # The programs of the local cluster (kind, kubectl, helm), once they are built, before others of the same names.
 export PATH := $(CURDIR)/.local/bin:$(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo test lint unit apiserver-test rust cluster-test drill clean distclean benchmark environment
+.PHONY: help demo test lint unit apiserver-test rust cluster-test drill dashboards clean distclean benchmark environment
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ cluster-test: environment ## The tests that need nodes, on the local cluster, wh
 
 drill: environment ## Break the local platform on purpose, under load, and measure how it comes back
 	@$(PLAYBOOK) playbooks/drill.yml $(EXTRA)
+
+dashboards: environment ## Draw the dashboards from the local platform's Prometheus into .local/dashboards.html
+	@$(PLAYBOOK) playbooks/dashboards.yml $(EXTRA)
 
 clean: environment ## Remove the local cluster and all that was started for it
 	@$(PLAYBOOK) playbooks/cluster.yml -e cluster_state=absent $(EXTRA)

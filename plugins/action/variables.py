@@ -99,7 +99,16 @@ def _names(given: Mapping[str, Any]) -> set[str]:
 _MAGIC = frozenset(
     ("environment", "group_names", "groups", "hostvars", "inventory_dir", "inventory_file", "inventory_hostname")
     + ("inventory_hostname_short", "omit", "parent_role_names", "parent_role_paths", "play_hosts", "playbook_dir")
-    + ("platform_flows", "platform_image", "role_name", "role_names", "role_path", "role_uuid", "vars")
+    + (
+        "platform_chart_values",
+        "platform_flows",
+        "platform_image",
+        "role_name",
+        "role_names",
+        "role_path",
+        "role_uuid",
+        "vars",
+    )
 )
 
 

@@ -24,7 +24,7 @@ description:
     allows it.
 author:
   - The lambda_microservice.platform team
-positional: _input, namespace
+positional: _input, namespace, apps
 options:
   _input:
     description:
@@ -32,9 +32,14 @@ options:
       - C(from) and C(to) are V(NAMESPACE/APP), the pods of NAMESPACE that are labelled
         C(app.kubernetes.io/name=APP), or V(NAMESPACE/*), every pod of NAMESPACE. V(monitoring) is short for
         V(monitoring/*).
-      - V(world) is every address, inside and outside of the cluster, and V(10.0.0.0/8) is a block of them. One end of a
-        flow can be that, not both.
+      - V(world) is every address, inside and outside of the cluster, and V(10.0.0.0/8) is a block of them.
+        V(kubernetes-api) is where the cluster's API answers, which the module M(lambda_microservice.platform.policy)
+        finds when it applies the policy. One end of a flow can be that, or a list of them, not both.
       - C(ports) is a list of TCP port numbers of the receiving pods.
+      - C(service_selector) is V(false) for a receiver that is reached through a Service without selector. The sender
+        may then go to every pod of the receiver's namespace at these ports, of which the receiver alone lets it in. The
+        controller of the VPC CNI of EKS judges a Service's own address, and knows that of a Service without selector
+        by a peer without selector only (getMatchingServiceClusterIPs in amazon-network-policy-controller-k8s).
     type: list
     elements: dict
     required: true
@@ -42,6 +47,10 @@ options:
     description: The namespace to make policies for.
     type: str
     required: true
+  apps:
+    description: Only the policies of these apps, where roles share the namespace. Without it, all of them.
+    type: list
+    elements: str
 """
 
 EXAMPLES = r"""
@@ -65,6 +74,7 @@ _value:
 """
 
 WORLD = "world"
+KUBERNETES_API = "kubernetes-api"
 WORLD_BLOCKS = ("0.0.0.0/0", "::/0")
 SHORT = {"monitoring": "monitoring/*"}
 # A dot cannot be in an app's name (a DNS label), so this name cannot be an app's.
@@ -72,12 +82,16 @@ WHOLE_NAMESPACE_POLICY = "all.pods"
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _KEYS = ("from", "to", "ports")
-_ENDPOINT_FORM = "NAMESPACE/APP, NAMESPACE/*, 'monitoring' a block of addresses such as 10.0.0.0/8, or 'world'"
+_OPTIONAL = "service_selector"
+_ENDPOINT_FORM = (
+    "NAMESPACE/APP, NAMESPACE/*, 'monitoring', or one or a list of a block of addresses such as 10.0.0.0/8, "
+    "'kubernetes-api' and 'world'"
+)
 
 
 class Endpoint(NamedTuple):
-    """One end of a flow. ``app`` is ``*`` for the whole namespace; without a namespace, it is a block of addresses, or
-    empty for the world."""
+    """One end of a flow. ``app`` is ``*`` for the whole namespace; without a namespace, it is a block of addresses,
+    :data:`KUBERNETES_API`, or empty for the world."""
 
     namespace: str
     app: str
@@ -85,6 +99,8 @@ class Endpoint(NamedTuple):
     def peer(self) -> list[dict[str, Any]]:
         """The endpoint as NetworkPolicyPeers."""
         if not self.namespace:
+            if self.app == KUBERNETES_API:
+                return [{"found": KUBERNETES_API}]
             return [{"ipBlock": {"cidr": block}} for block in ([self.app] if self.app else WORLD_BLOCKS)]
         peer: dict[str, Any] = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.namespace}}}
         if self.app != "*":
@@ -98,6 +114,11 @@ class Flow(NamedTuple):
     sender: Endpoint
     receiver: Endpoint
     ports: tuple[int, ...]
+    service_selector: bool = True
+
+    def to(self) -> Endpoint:
+        """Where the sender may go."""
+        return self.receiver if self.service_selector else self.receiver._replace(app="*")
 
 
 def _fail(where: str, found: Any, expected: str) -> None:
@@ -107,8 +128,8 @@ def _fail(where: str, found: Any, expected: str) -> None:
 def _endpoint(value: Any, where: str) -> Endpoint:
     if not isinstance(value, str):
         _fail(where, value, _ENDPOINT_FORM)
-    if value == WORLD:
-        return Endpoint("", "")
+    if value in (WORLD, KUBERNETES_API):
+        return Endpoint("", "" if value == WORLD else KUBERNETES_API)
     with contextlib.suppress(ValueError):
         return Endpoint("", str(ipaddress.ip_network(value)))
     namespace, slash, app = SHORT.get(value, value).partition("/")
@@ -117,8 +138,18 @@ def _endpoint(value: Any, where: str) -> Endpoint:
     return Endpoint(str(namespace), str(app))
 
 
+def _endpoints(value: Any, where: str) -> list[Endpoint]:
+    if not isinstance(value, (list, tuple)):
+        return [_endpoint(value, where)]
+    found = [_endpoint(one, where) for one in value]
+    if not found or any(one.namespace for one in found):
+        _fail(where, value, _ENDPOINT_FORM)
+    return found
+
+
 def parse_flows(flows: Any) -> list[Flow]:
-    """Check the table and return its rows; the error names the row, what was found and what was expected."""
+    """Check the table and return its rows, one for each end of a list; the error names the row, what was found and what
+    was expected."""
     if not isinstance(flows, (list, tuple)):
         _fail("the input", flows, "a list of flows")
     parsed = []
@@ -126,11 +157,16 @@ def parse_flows(flows: Any) -> list[Flow]:
         where = f"flow {index}"
         if not isinstance(flow, dict):
             _fail(where, flow, "a dictionary with the keys from, to and ports")
-        if set(flow) != set(_KEYS):
-            _fail(f"{where} (its keys)", sorted(str(key) for key in flow), "exactly the keys from, to and ports")
-        sender = _endpoint(flow["from"], f"{where}, from,")
-        receiver = _endpoint(flow["to"], f"{where}, to,")
-        if not sender.namespace and not receiver.namespace:
+        if set(flow) - {_OPTIONAL} != set(_KEYS):
+            _fail(
+                f"{where} (its keys)",
+                sorted(str(key) for key in flow),
+                f"exactly the keys from, to and ports, and {_OPTIONAL} where it is needed",
+            )
+        senders = _endpoints(flow["from"], f"{where}, from,")
+        receivers = _endpoints(flow["to"], f"{where}, to,")
+        outside = not receivers[0].namespace
+        if not senders[0].namespace and outside:
             _fail(where, dict(flow), "at least one end in the cluster, not 'world'")
         ports = flow["ports"]
         if not isinstance(ports, (list, tuple)) or not ports:
@@ -138,7 +174,11 @@ def parse_flows(flows: Any) -> list[Flow]:
         for port in ports:
             if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
                 _fail(f"{where}, ports,", port, "TCP port numbers, integers from 1 to 65535")
-        parsed.append(Flow(sender, receiver, tuple(sorted({int(port) for port in ports}))))
+        selector = flow.get(_OPTIONAL, True)
+        if not isinstance(selector, bool) or (outside and not selector):
+            _fail(f"{where}, {_OPTIONAL},", selector, "true, or false where to is in the cluster")
+        numbers = tuple(sorted({int(port) for port in ports}))
+        parsed += [Flow(sender, receiver, numbers, selector) for sender in senders for receiver in receivers]
     return parsed
 
 
@@ -156,20 +196,20 @@ def _rules(ports_by_peer: dict[Endpoint, set[int]], direction: str) -> list[dict
     ]
 
 
-def network_policies(flows: Any, namespace: Any) -> list[dict[str, Any]]:
-    """NetworkPolicies of ``namespace`` that permit ``flows`` and nothing else."""
+def network_policies(flows: Any, namespace: Any, apps: Any = None) -> list[dict[str, Any]]:
+    """NetworkPolicies of ``namespace`` (of some ``apps`` in it) that permit ``flows`` and nothing else."""
     if not isinstance(namespace, str) or not _DNS_LABEL.fullmatch(namespace):
         _fail("namespace", namespace, "the name of a namespace")
     ingress: dict[str, dict[Endpoint, set[int]]] = {}
     egress: dict[str, dict[Endpoint, set[int]]] = {}
     for flow in parse_flows(flows):
         if flow.sender.namespace == namespace:
-            egress.setdefault(flow.sender.app, {}).setdefault(flow.receiver, set()).update(flow.ports)
+            egress.setdefault(flow.sender.app, {}).setdefault(flow.to(), set()).update(flow.ports)
         if flow.receiver.namespace == namespace:
             ingress.setdefault(flow.receiver.app, {}).setdefault(flow.sender, set()).update(flow.ports)
 
     policies = []
-    for app in sorted(set(ingress) | set(egress)):
+    for app in sorted((set(ingress) | set(egress)) & (set(apps) if apps is not None else {*ingress, *egress})):
         labels = {
             "app.kubernetes.io/part-of": "lambda-microservice-platform",
             "app.kubernetes.io/component": "network-policy",

@@ -30,6 +30,14 @@ options:
         description: The image's name, the last part of its repository.
         type: str
         required: true
+      serves:
+        description:
+          - The names that the roles know the image by, where it is built once and takes the place of several.
+          - Empty is its own name alone.
+        type: list
+        elements: str
+        default: []
+        version_added: 0.1.0
       context:
         description: The folder of the Dockerfile, relative to O(root).
         type: str

@@ -53,9 +53,18 @@ options:
       - The objects of the batch, dictionaries with C(apiVersion), C(kind) and C(metadata.name), in any namespaces.
       - A null, such as an empty document of a YAML stream is read as, is left out.
       - A Secret's C(stringData) is stored as its C(data). A null is the same as an absent field.
+      - A peer of a NetworkPolicy can have the one key C(found), V(kubernetes-api) or V(dns), in place of which the
+        addresses and pods are applied where the cluster's API and its DNS answer now. None is an error.
       - With O(state=absent) they are only needed to find members whose record was lost.
     type: list
     elements: raw
+    default: []
+  files:
+    description:
+      - Files of JSON, each a list of further objects of the batch. What is too large for variables and templates comes
+        this way, such as an operator's CustomResourceDefinitions.
+    type: list
+    elements: path
     default: []
   prune:
     description:

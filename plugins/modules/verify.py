@@ -133,6 +133,13 @@ options:
         type: str
         default: postgresql-repository
       backup_hours: {description: How old the newest backup may be., type: int, default: 26}
+  monitoring:
+    description: Prometheus and its alerts. Without it they are not checked.
+    type: dict
+    suboptions:
+      namespace: {description: The namespace., type: str, required: true}
+      pod: {description: The pod of Prometheus., type: str, default: prometheus-platform-0}
+      receivers: {description: How many receivers of alerts there are. None is a warning., type: int, default: 0}
   logging:
     description: The logs' store and its agents. Without it, they are not looked at.
     type: dict

@@ -25,6 +25,7 @@ from .pods import NAMESPACES, ROOT, kubectl
 
 init_plugin_loader([str(ROOT / "collections")])
 from ansible_collections.lambda_microservice.platform.plugins.filter.network_policies import (  # noqa: E402
+    KUBERNETES_API,
     Endpoint,
     Flow,
     parse_flows,
@@ -48,7 +49,9 @@ def table() -> list[Flow]:
         for path in (ROOT / "roles").glob("*/defaults/main.yml")
         for name, value in yaml.safe_load(path.read_text(encoding="utf-8")).items()
     }
-    rows = yaml.safe_load(TABLE.read_text(encoding="utf-8"))["__platform_flows"]
+    tables = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    # Those of components that are off have no pods.
+    rows = [row for name, rows in tables.items() if name.startswith("__platform_flows") for row in rows]
     render = NativeEnvironment(undefined=StrictUndefined).from_string  # no HTML
     return parse_flows(
         [
@@ -64,6 +67,8 @@ def table() -> list[Flow]:
 def fits(end: Endpoint, pod: Pod) -> bool:
     """Whether the pod is this end of a flow."""
     if not end.namespace:
+        if end.app == KUBERNETES_API:
+            return False  # no pod of the platform
         return not end.app or ipaddress.ip_address(pod.address) in ipaddress.ip_network(end.app)
     return end.namespace == pod.namespace and end.app in ("*", pod.app)
 

@@ -452,6 +452,7 @@ async fn execute(
         owner,
         time_limit,
         trace,
+        facts: facts.clone(),
         // All together stay within what any request may take, which is what the edge waits for.
         deadline: Instant::from_std(facts.start) + longest,
     };
@@ -476,6 +477,7 @@ struct Asked {
     owner: Owner,
     time_limit: Option<Duration>,
     trace: TraceContext,
+    facts: Arc<Facts>,
     deadline: Instant,
 }
 
@@ -510,7 +512,9 @@ impl Asked {
             trace: &self.trace,
             room,
         };
+        let asked = Instant::now();
         let executed = api.runtimes.execute(order, &execution).await;
+        self.facts.set_runtime(asked.elapsed());
         let executed = executed.map_err(|failure| failure.into_api_error(language))?;
         let answer = serde_json::to_vec(&Executed {
             result: executed.result,

@@ -24,6 +24,7 @@ pub struct Metrics {
     registry: Registry,
     pub requests: Family<RequestLabels, Counter>,
     pub request_seconds: Family<RouteLabels, Histogram>,
+    pub overhead_seconds: Histogram,
     pub requests_in_flight: Gauge,
     pub errors: Family<ErrorLabels, Counter>,
     pub requests_shed: Family<ShedLabels, Counter>,
@@ -156,6 +157,7 @@ impl Metrics {
             registry: Registry::with_prefix("lambda_controller"),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(histogram),
+            overhead_seconds: histogram(),
             requests_in_flight: Gauge::default(),
             errors: Family::default(),
             requests_shed: Family::default(),
@@ -189,6 +191,12 @@ impl Metrics {
             "From the request's head to the answer's",
             Unit::Seconds,
             self.request_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "overhead",
+            "An execution's request without the time in which a runtime was asked",
+            Unit::Seconds,
+            self.overhead_seconds.clone(),
         );
         registry.register(
             "requests_in_flight",

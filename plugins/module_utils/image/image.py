@@ -36,6 +36,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
         "required": True,
         "options": {
             "name": {"type": "str", "required": True},
+            "serves": {"type": "list", "elements": "str", "default": []},
             "context": {"type": "str", "required": True},
             "base": {"type": "str", "default": "trixie"},
             "further_bases": {"type": "dict", "default": {}},
@@ -92,7 +93,7 @@ def _made(
         digests = list(pool.map(lambda image: image.pushed_digest(), images))
     missing = [image for image, digest in zip(images, digests, strict=True) if not digest]
     if check_mode:
-        table = {image.name: image.reference(digest or "") for image, digest in zip(images, digests, strict=True)}
+        table = _references(images, [digest or "" for digest in digests])
         return _result(before, table, [image.name for image in missing], diff)
 
     if missing:
@@ -105,13 +106,20 @@ def _made(
                     fix="look at the registry's log, and run this again",
                     reason="registry",
                 )
-    table = {image.name: image.reference(digest) for image, digest in zip(images, digests, strict=True)}
+    table = _references(images, [str(digest) for digest in digests])
     if table != before:
         output.parent.mkdir(parents=True, exist_ok=True)
         temporary = output.with_name(output.name + ".new")
         temporary.write_text(json.dumps(table, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         temporary.replace(output)
     return _result(before, table, [image.name for image in missing], diff)
+
+
+def _references(images: list[_Image], digests: list[str]) -> dict[str, dict[str, str]]:
+    """The table that the roles read: an image stands under each name that it serves."""
+    return {
+        name: image.reference(digest) for image, digest in zip(images, digests, strict=True) for name in image.serves
+    }
 
 
 def _result(before: dict[str, Any], table: dict[str, Any], built: list[str], diff: bool) -> dict[str, Any]:
@@ -129,7 +137,7 @@ def _result(before: dict[str, Any], table: dict[str, Any], built: list[str], dif
 
 
 def _refuse_duplicates(images: list[_Image]) -> None:
-    names = [image.name for image in images]
+    names = [name for image in images for name in image.serves]
     for name in names:
         if names.count(name) > 1:
             raise PlatformError(
@@ -163,6 +171,7 @@ class _Image:
 
     def __init__(self, entry: dict[str, Any], params: dict[str, Any], programs: Programs, pull: bool = True) -> None:
         self.name: str = entry["name"]
+        self.serves: list[str] = entry.get("serves") or [self.name]
         self.programs = programs
         self.pull = pull
         self.root = Path(params["root"])

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.concurrency import concurrently
@@ -24,6 +26,27 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.polic
     with_encoded_data,
     without_nulls,
 )
+
+
+def in_files(paths: Iterable[str]) -> list[Any]:
+    """The objects that files of JSON list."""
+    found: list[Any] = []
+    for path in paths:
+        try:
+            listed = json.loads(Path(path).read_bytes())
+        except (OSError, ValueError) as error:
+            listed = error
+        if not isinstance(listed, list):
+            raise PlatformError(
+                "a file of objects cannot be read",
+                where=path,
+                found=str(listed)[:200],
+                expected="a JSON list of objects",
+                fix="correct files",
+                reason="argument",
+            )
+        found += listed
+    return found
 
 
 def documents(objects: Iterable[Any] | None) -> list[tuple[int, Any]]:

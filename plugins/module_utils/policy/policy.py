@@ -56,6 +56,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.polic
     Preparation,
     defined_kinds,
     documents,
+    in_files,
     malformed,
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.policy.order import (
@@ -65,6 +66,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.polic
     that_may_lift,
     wave_of,
 )
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.policy.peers import with_found_peers
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.policy.record import Record
 
 ARGUMENT_SPEC: dict[str, Any] = {
@@ -73,13 +75,15 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "namespace": {"type": "str", "required": True},
     # Not dict: an empty document of a YAML stream is null.
     "objects": {"type": "list", "elements": "raw", "default": []},
+    "files": {"type": "list", "elements": "path", "default": []},
     "prune": {"type": "bool", "default": True},
     "unserved": {"type": "str", "choices": ["fail", "skip"], "default": "fail"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
-ESTABLISHED_SECONDS = 30
-"""How long the API server may take to serve the kinds of a new CustomResourceDefinition."""
+ESTABLISHED_SECONDS = 120
+"""How long the API server may take to serve the kinds of a new CustomResourceDefinition. The ten of
+prometheus-operator, 2.4 MB, took more than 30 s on two cores that compiled something else."""
 
 SETTLED_SECONDS = 10
 """How long an admission plugin may take to see what an earlier wave has written (a PriorityClass, a quota)."""
@@ -101,10 +105,11 @@ def run(
 ) -> Object:
     """Apply (or remove) the batch in ``params`` (the validated :data:`ARGUMENT_SPEC`) and return the task's result."""
     batch = Batch((connect or Cluster)(params), params["name"], params["namespace"], check_mode, progress)
+    objects = [*params["objects"], *in_files(params.get("files") or [])]
     if params["state"] == "absent":
-        batch.remove(params["objects"])
+        batch.remove(objects)
     else:
-        batch.apply(params["objects"], params["prune"], skip_unserved=params["unserved"] == "skip")
+        batch.apply(objects, params["prune"], skip_unserved=params["unserved"] == "skip")
     return batch.result(diff)
 
 
@@ -154,7 +159,7 @@ class Batch:
     def apply(self, objects: list[Any], prune: bool = True, skip_unserved: bool = False) -> None:
         """Make the cluster hold these objects, and of this batch no others."""
         preparation = Preparation(self.cluster, self.applyset, self.check_mode, self.notes.append, self.progress)
-        wanted, errors = preparation.prepared(objects, skip_unserved)
+        wanted, errors = preparation.prepared(with_found_peers(self.cluster, objects), skip_unserved)
         if errors:
             raise self._failed("the batch has %d wrong objects" % len(errors), errors)
         self._definitions = [obj for obj in wanted if GroupKind.of(obj) == CUSTOM_RESOURCE_DEFINITION]
@@ -381,16 +386,19 @@ class Batch:
         """Until the API server serves the kinds of new definitions, objects of them are refused as unknown."""
         if not definitions:
             return
-        waiting: list[tuple[Object, Object | None]] = []
+        waiting: list[tuple[Object, Object | None]] = [(definition, None) for definition in definitions]
 
         def served() -> bool:
             nonlocal waiting
             self.cluster.forget_resources()
-            lives = zip(definitions, self.cluster.get_many(definitions), strict=True)
+            # Not those again that are served: an operator's definitions are megabytes, and the API server is busy
+            # with them.
+            wanted = [definition for definition, _live in waiting]
+            lives = zip(wanted, self.cluster.get_many(wanted), strict=True)
             waiting = [(obj, live) for obj, live in lives if not self._is_established(obj, live)]
             return not waiting
 
-        if not wait_until(served, ESTABLISHED_SECONDS):
+        if not wait_until(served, ESTABLISHED_SECONDS, 0.5):
             raise self._failed("new kinds are not served", [_not_established(obj, live) for obj, live in waiting])
 
     def _is_established(self, definition: Object, live: Object | None) -> bool:

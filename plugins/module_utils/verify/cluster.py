@@ -200,7 +200,8 @@ class Platform:
         budgets = self._lists("policy/v1", "PodDisruptionBudget", names)
         problems, right = {}, 0
         for ref, live in self._live():
-            if (status_of(live).desired or 0) < 2:
+            # A drain leaves the pods of a DaemonSet where they are.
+            if ref["kind"] == "DaemonSet" or (status_of(live).desired or 0) < 2:
                 continue
             template = live["spec"]["template"]
             mine = [budget for budget in budgets[ref["namespace"]] if _selects(budget["spec"]["selector"], template)]

@@ -29,6 +29,13 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.verif
     LOGGING_SPEC,
     logs_arrive,
 )
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.monitoring import (
+    CHECKS as MONITORING_CHECKS,
+)
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.monitoring import (
+    MONITORING_SPEC,
+    monitoring_receivers,
+)
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.postgresql import (
     postgresql_backup,
     postgresql_roles,
@@ -119,6 +126,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "backup_hours": {"type": "int", "default": 26},
         },
     },
+    "monitoring": MONITORING_SPEC,
     "logging": LOGGING_SPEC,
     "network_probe": {
         "type": "dict",
@@ -197,6 +205,7 @@ def checks_of(params: Object, cluster: Cluster) -> list[Check]:
         *_of("runtimes", platform.cluster, params, isolation=runtimes_isolation, processes=runtimes_process_ids),
         *_of("redis", platform.cluster, params, roles=redis_roles, evictions=redis_evictions),
         *_of_postgresql(platform.cluster, params.get("postgresql"), params["wait_seconds"]),
+        *_of_monitoring(platform.cluster, params.get("monitoring"), params["wait_seconds"]),
         *_of("logging", platform.cluster, params, lines=partial(logs_arrive, wait_seconds=params["wait_seconds"])),
         ("admission: Pod Security", platform.pod_security),
         ("admission: read-only root", platform.read_only_root),
@@ -234,6 +243,15 @@ def _of_postgresql(
     backup = ("postgresql: backup", partial(postgresql_backup, cluster, options, wait_seconds))
     volumes = ("postgresql: volumes", partial(postgresql_volumes, cluster, options))
     return [roles, volumes, backup] if options["repository"] else [roles, volumes]
+
+
+def _of_monitoring(
+    cluster: Cluster, options: Object | None, wait_seconds: float
+) -> list[tuple[str, Callable[[], Any]]]:
+    if not options:
+        return []
+    waiting = [(name, partial(check, cluster, options, wait_seconds)) for name, check in MONITORING_CHECKS.items()]
+    return [*waiting, ("monitoring: receivers", partial(monitoring_receivers, cluster, options))]
 
 
 def report(outcomes: list[Outcome], progress: Callable[[str], None] | None = None) -> Object:

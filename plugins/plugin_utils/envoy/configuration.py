@@ -94,6 +94,7 @@ def configure(
     max_connections: Any = 20000,
     memory_limit: Any = "4Gi",
     trusted_proxies: Any = 0,
+    proxy_protocol: Any = False,
     response_headers: Any = None,
     remove_request_headers: Any = (),
     rate_limits: Any = (),
@@ -113,7 +114,9 @@ def configure(
 
     The options are those of the filter ``envoy_configuration``, which documents them.
     """
-    limits = checked_limits(timeout_seconds, max_request_bytes, max_connections, memory_limit, trusted_proxies)
+    limits = checked_limits(
+        timeout_seconds, max_request_bytes, max_connections, memory_limit, trusted_proxies, proxy_protocol
+    )
     address = checked_address(listen_address)
     port = number_of(https_port, "ingress_https_port", 1, 65535, "a TCP port", whole=True)
     names = checked_domains(domains)

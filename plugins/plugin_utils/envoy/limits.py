@@ -1,7 +1,7 @@
 # Copyright: Contributors to the lambda_microservice.platform project
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the edge accepts: time, bytes, connections and memory."""
+"""What the edge accepts: time, bytes, connections and memory, and whose word on a client's address."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy.checks import (
     UINT32,
+    flag_of,
     number_of,
     quantity_bytes,
 )
@@ -25,10 +26,16 @@ class Limits(NamedTuple):
     max_connections: int
     max_heap_bytes: int
     trusted_proxies: int
+    proxy_protocol: bool
 
 
 def checked_limits(
-    timeout_seconds: Any, max_request_bytes: Any, max_connections: Any, memory_limit: Any, trusted_proxies: Any
+    timeout_seconds: Any,
+    max_request_bytes: Any,
+    max_connections: Any,
+    memory_limit: Any,
+    trusted_proxies: Any,
+    proxy_protocol: Any,
 ) -> Limits:
     """The options as they are used."""
     return Limits(
@@ -40,4 +47,5 @@ def checked_limits(
         # The rest is for what the allocator does not count: stacks, TLS sessions, the binary itself.
         max_heap_bytes=math.floor(quantity_bytes(memory_limit, "the memory limit of Envoy") * 0.8),
         trusted_proxies=number_of(trusted_proxies, "ingress_trusted_proxies", 0, 16, "proxies", whole=True),
+        proxy_protocol=flag_of(proxy_protocol, "ingress_proxy_protocol"),
     )

@@ -19,6 +19,8 @@ from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy
 
 HTTPS_PORT = 8443
 HTTP_PORT = 8080
+HEALTH_PATH = "/ready"
+"""For load balancers, on :data:`HTTP_PORT`."""
 
 CONNECTION_MANAGER = (
     "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -79,9 +81,18 @@ def _connection_manager(
     }
 
 
-def listener(name: str, address: str, port: int, chain: dict[str, Any]) -> dict[str, Any]:
-    """One listener on TCP with one filter chain."""
+# Version 1 or 2. A connection without the header is closed: who could come without it could forge an address.
+# https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt
+_PROXY_PROTOCOL = {
+    "name": "envoy.filters.listener.proxy_protocol",
+    "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"},
+}
+
+
+def listener(name: str, address: str, port: int, chain: dict[str, Any], proxy_protocol: bool = False) -> dict[str, Any]:
+    """One listener on TCP with one filter chain. ``proxy_protocol``: what connects says for whom."""
     return {
+        **({"listener_filters": [_PROXY_PROTOCOL]} if proxy_protocol else {}),
         "name": name,
         "address": {"socket_address": {"address": address, "port_value": port}},
         "per_connection_buffer_limit_bytes": 32768,
@@ -131,7 +142,7 @@ def https_listeners(
         "transport_socket_connect_timeout": "10s",
         "filters": [_connection_manager("edge", limits, routes, filters)],
     }
-    listeners = [listener("https", address, HTTPS_PORT, chain)]
+    listeners = [listener("https", address, HTTPS_PORT, chain, limits.proxy_protocol)]
     if http3:
         quic = {
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.quic.v3.QuicDownstreamTransport",
@@ -150,7 +161,8 @@ def https_listeners(
 
 
 def redirect_listener(address: str, limits: Limits, https_port: int) -> dict[str, Any]:
-    """Plain HTTP, which leads to HTTPS on the port that callers see."""
+    """Plain HTTP, which leads to HTTPS on the port that callers see, and tells load balancers whether this Envoy takes
+    new connections: an Envoy that drains says no before it refuses any."""
     redirect: dict[str, Any] = {"https_redirect": True, "response_code": "PERMANENT_REDIRECT"}
     if https_port != 443:
         redirect["port_redirect"] = https_port
@@ -164,8 +176,16 @@ def redirect_listener(address: str, limits: Limits, https_port: int) -> dict[str
             }
         ],
     }
-    manager = _connection_manager("redirect", limits, {"route_config": route_config}, [])
-    return listener("http", address, HTTP_PORT, {"filters": [manager]})
+    health = {
+        "name": "envoy.filters.http.health_check",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.health_check.v3.HealthCheck",
+            "pass_through_mode": False,
+            "headers": [{"name": ":path", "string_match": {"exact": HEALTH_PATH}}],
+        },
+    }
+    manager = _connection_manager("redirect", limits, {"route_config": route_config}, [health])
+    return listener("http", address, HTTP_PORT, {"filters": [manager]}, limits.proxy_protocol)
 
 
 def checked_address(listen_address: Any) -> str:

@@ -9,9 +9,10 @@ from typing import Any
 
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy.limits import Limits
 
-NEVER_SENT = ("UF", "UH", "UO", "NC", "DO", "OM")
+NEVER_SENT = ("UF", "UH", "UO", "NC", "DO", "OM", "LH")
 """Response flags with which no upstream has seen the request: no connection could be made (and each further try ended
-so too), nobody is there, or the edge's own bounds refused it. With any other (UC, UR, UPE...) it may have run."""
+so too), nobody is there, the edge's own bounds refused it, or it drains and a load balancer asked for its health. With
+any other (UC, UR, UPE...) it may have run."""
 
 
 def _comparison(op: str, status: int) -> dict[str, Any]:

@@ -75,7 +75,9 @@ def test_what_envoy_starts_with_is_not_in_the_folder_that_it_watches(objects: Ob
 
 def test_an_ending_pod_has_time_for_its_requests(objects: Objects) -> None:
     spec = pod_template(objects)["spec"]
-    env = {entry["name"]: int(entry["value"]) for entry in spec["containers"][0]["env"]}
+    given = {entry["name"]: entry["value"] for entry in spec["containers"][0]["env"]}
+    assert given.pop("LEAVE_FIRST") == "true"
+    env = {name: int(value) for name, value in given.items()}
     assert spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"] == ["bash", "/etc/envoy/bootstrap/drain"]
     assert env["REQUEST_SECONDS"] > 35
     assert spec["terminationGracePeriodSeconds"] > env["PROPAGATION_SECONDS"] + env["REQUEST_SECONDS"]

@@ -9,6 +9,7 @@ import pytest
 
 from .conftest import CHARTS, ROOT, Manifest, Objects, Render
 
+WITHOUT_NAMESPACE = {"ClusterRole", "ClusterRoleBinding"}
 SELECTOR = {"app.kubernetes.io/name", "app.kubernetes.io/instance"}
 
 
@@ -22,8 +23,10 @@ def objects(chart: Path, render: Render) -> Objects:
     return render(chart)
 
 
-# An agent reads what of a node is root's alone, on every node, and so not elsewhere. Its own test says what it may.
-AGENTS = {"vlagent"}
+# An agent reads what only a node has, in the one namespace whose Pod Security lets it. Its own test says what it may.
+AGENTS = {"node-exporter", "vlagent"}
+# The logs of a node are root's alone.
+ROOTS = {"vlagent"}
 
 
 def pods_of_services(objects: Objects) -> list[Manifest]:
@@ -39,7 +42,7 @@ def test_containers_can_do_nothing_but_run(objects: Objects) -> None:
     assert objects.workloads()
     for workload in objects.workloads():
         pod = workload["spec"]["template"]["spec"]
-        if workload["metadata"]["name"] not in AGENTS:
+        if workload["metadata"]["name"] not in ROOTS:
             assert pod["securityContext"]["runAsNonRoot"] is True
             assert pod["securityContext"]["runAsUser"] > 0
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -68,13 +71,16 @@ def test_main_containers_are_probed(objects: Objects) -> None:
     for workload in objects.workloads():
         for container in workload["spec"]["template"]["spec"]["containers"]:
             assert "livenessProbe" in container, container["name"]
-            assert "readinessProbe" in container or "startupProbe" in container, container["name"]
+            probed = "readinessProbe" in container or "startupProbe" in container
+            # An exporter that does not answer must not take what it measures out of its Service.
+            assert probed is (container["name"] != "exporter"), container["name"]
 
 
 def test_a_new_pod_gets_nothing_before_every_node_lets_its_address_through(objects: Objects) -> None:
     """Whichever pod takes its place ends only then, and a drain evicts no other."""
     for deployment in objects.of("Deployment"):
-        [container] = deployment["spec"]["template"]["spec"]["containers"]
+        containers = deployment["spec"]["template"]["spec"]["containers"]
+        [container] = [container for container in containers if container["name"] != "exporter"]
         assert container["readinessProbe"]["initialDelaySeconds"] >= 5, container["name"]
         # Or it would be restarted while it waits for what it needs.
         assert "startupProbe" in container
@@ -146,7 +152,8 @@ def test_labels_are_on_everything(objects: Objects) -> None:
             "app.kubernetes.io/managed-by",
             "app.kubernetes.io/version",
         }
-        assert obj["metadata"]["namespace"] == "test", (obj["kind"], obj["metadata"]["name"])
+        namespace = None if obj["kind"] in WITHOUT_NAMESPACE else "test"
+        assert obj["metadata"].get("namespace") == namespace, (obj["kind"], obj["metadata"]["name"])
 
 
 def test_kubernetes_1_25_gets_no_field_that_it_does_not_know(chart: Path, render: Render) -> None:
@@ -171,3 +178,22 @@ def test_schemas_hold_the_library_definitions() -> None:
 def test_every_chart_has_a_schema(chart: Path) -> None:
     assert (chart / "values.schema.json").is_file()
     assert (chart / "charts" / "library").is_symlink()
+
+
+EVERY_JOB = {
+    "postgresql": {"snapshot": {"class": "csi"}},
+}
+"""What turns on the Jobs that the tests' own values leave out."""
+
+
+def test_every_pod_pulls_with_the_platform_s_secrets(chart: Path, render: Render) -> None:
+    wanted = [{"name": "registry"}]
+    objects = render(chart, {"library": {"imagePullSecrets": wanted}, **EVERY_JOB.get(chart.name, {})})
+    pods = {
+        f"{obj['kind']} {obj['metadata']['name']}": spec.get("jobTemplate", obj)["spec"]["template"]["spec"]
+        for obj in objects
+        for spec in [obj.get("spec", {})]
+        if "template" in spec or "jobTemplate" in spec
+    }
+    assert pods
+    assert {name: pod.get("imagePullSecrets") for name, pod in pods.items()} == dict.fromkeys(pods, wanted)

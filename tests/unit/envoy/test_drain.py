@@ -25,11 +25,12 @@ def running(edge, upstream):
     return edge
 
 
-def drain(edge, propagation=1, requests=20):
+def drain(edge, propagation=1, requests=20, **others):
     settings = {
         "PROPAGATION_SECONDS": propagation,
         "REQUEST_SECONDS": requests,
         "ADMIN_PORT": edge.ports[ADMIN_PORT],
+        **others,
     }
     return subprocess.Popen(
         ["bash", str(SCRIPT)],
@@ -54,6 +55,18 @@ def test_it_leaves_the_service_tells_clients_to_leave_and_waits_for_a_request_in
     assert script.wait(20) == 0
     request.join(5)
     assert [answer.status for answer in answers] == [200]
+
+
+def test_a_node_s_load_balancer_is_waited_for_before_the_pod_says_that_it_leaves(running, upstream):
+    script = drain(running, propagation=2, LEAVE_FIRST="false", TELL_SECONDS=1)
+    begin = time.monotonic()
+    # Who comes until then is served as ever: the node would drop them otherwise.
+    while time.monotonic() - begin < 1.2:
+        assert running.get("/ready", port=METRICS_PORT).status == 200
+        assert running.get("/x").status == 200
+    running.wait_until(lambda: running.get("/ready", port=METRICS_PORT).status == 503, "the pod says that it leaves")
+    assert script.wait(20) == 0
+    assert time.monotonic() - begin >= 3
 
 
 def test_it_ends_as_soon_as_there_is_nothing_to_wait_for(running):

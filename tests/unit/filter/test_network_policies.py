@@ -183,6 +183,16 @@ def test_world_is_both_address_families():
         ([{"from": "a/b", "to": "c/d", "ports": ["80"]}], ["flow 0, ports", "'80'", "1 to 65535"]),
         ([{"from": "a/b", "to": "c/d", "ports": [0]}], ["flow 0, ports", "Found: 0"]),
         ([{"from": "a/b", "to": "c/d", "ports": [True]}], ["flow 0, ports", "True"]),
+        ([{"from": "a/b", "to": [], "ports": [1]}], ["flow 0, to", "[]"]),
+        ([{"from": "a/b", "to": ["c/d", "world"], "ports": [1]}], ["flow 0, to", "a list of a block"]),
+        (
+            [{"from": "a/b", "to": "c/d", "ports": [1], "service_selector": "no"}],
+            ["flow 0, service_selector", "'no'", "true, or false"],
+        ),
+        (
+            [{"from": "a/b", "to": "world", "ports": [1], "service_selector": False}],
+            ["flow 0, service_selector", "in the cluster"],
+        ),
     ],
 )
 def test_a_malformed_flow_is_named(flows, says):
@@ -205,3 +215,23 @@ def test_a_block_of_addresses_is_an_end_of_a_flow():
     assert policy["spec"]["ingress"][0]["from"] == [{"ipBlock": {"cidr": "fd00::/8"}}]
     with pytest.raises(AnsibleFilterError, match="10.1.0.1/16"):
         network_policies([{"from": "a/b", "to": "10.1.0.1/16", "ports": [443]}], "a")
+
+
+def test_a_list_of_addresses_is_one_rule_and_the_api_is_found_later():
+    (policy,) = network_policies([{"from": "a/b", "to": ["kubernetes-api", "10.0.0.0/16"], "ports": [443, 6443]}], "a")
+    assert policy["spec"]["egress"] == [
+        {
+            "to": [{"ipBlock": {"cidr": "10.0.0.0/16"}}, {"found": "kubernetes-api"}],
+            "ports": [{"protocol": "TCP", "port": 443}, {"protocol": "TCP", "port": 6443}],
+        }
+    ]
+
+
+def test_a_receiver_behind_a_service_without_selector_is_reached_by_its_namespace_and_takes_alone():
+    flows = [{"from": "a/b", "to": "c/d", "ports": [5432], "service_selector": False}]
+    (sender,), (receiver,) = network_policies(flows, "a"), network_policies(flows, "c")
+    assert sender["spec"]["egress"][0]["to"] == [
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "c"}}}
+    ]
+    assert receiver["metadata"]["name"] == "d"
+    assert receiver["spec"]["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": "d"}}

@@ -16,7 +16,7 @@ ROWS = [
     {"errors", "interruption"},
     {"concurrency", "programs"},
     {"kubernetes"},
-    {"helm", "rollout", "policy", "secret", "image", "elasticsearch"},
+    {"helm", "rollout", "policy", "secret", "image", "dashboards", "elasticsearch"},
     {"chart", "logs"},
     {"verify"},
     {"drill"},

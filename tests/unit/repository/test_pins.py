@@ -59,3 +59,25 @@ def test_what_several_tools_are_compiled_from_has_one_version(module: str) -> No
     shared = {name for name in tool if name in all_tools}
     assert {"k8s.io/api", "k8s.io/apimachinery", "k8s.io/client-go"} <= shared
     assert {name: tool[name] for name in shared} == {name: all_tools[name] for name in shared}
+
+
+def test_the_operator_its_bundle_and_its_images_are_one_version() -> None:
+    module = (ROOT / "images/prometheus-operator/go.mod").read_text(encoding="utf-8")
+    built = re.search(r"prometheus-operator/prometheus-operator (v\S+)", module)
+    images = yaml.safe_load((ROOT / "roles/platform/vars/main.yml").read_text(encoding="utf-8"))["__platform_images"]
+    role = yaml.safe_load((ROOT / "roles/monitoring/defaults/main.yml").read_text(encoding="utf-8"))
+    local = yaml.safe_load((ROOT / "inventories/local/group_vars/all/monitoring.yml").read_text(encoding="utf-8"))
+    assert built is not None
+    assert {images[name]["tag"] for name in ("prometheus-operator", "prometheus-config-reloader")} == {built[1]}
+    assert f"/{built[1]}/" in role["monitoring_operator_source"]
+    assert f"@{built[1]}/" in local["monitoring_operator_source"]
+    assert role["monitoring_prometheus_version"] == images["prometheus"]["tag"]
+
+
+def test_amtool_is_of_the_alertmanager_that_is_run() -> None:
+    module = (ROOT / "tools/amtool/go.mod").read_text(encoding="utf-8")
+    built = re.search(r"prometheus/alertmanager (v\S+)", module)
+    images = yaml.safe_load((ROOT / "roles/platform/vars/main.yml").read_text(encoding="utf-8"))["__platform_images"]
+    assert built is not None
+    assert images["alertmanager"]["tag"] == built[1]
+    assert f"version: {built[1]}" in (ROOT / "roles/monitoring/templates/alertmanager.yml.j2").read_text()

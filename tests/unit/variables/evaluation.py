@@ -22,7 +22,8 @@ DEFAULTS = {name: value for role in ROLES for name, value in role.defaults.items
 OPTIONS = {name: option for role in ROLES for name, option in role.options.items()}
 KNOWN = OPTIONS | {name: option for playbook in PLAYBOOKS for name, option in playbook.options.items()}
 # A registry for the images that are ours, without which no set of variables is right.
-REGISTRY = {"platform_image_registry": "registry.example.com"}
+# And a public edge asks for a proof, or says that it does not.
+REGISTRY = {"platform_image_registry": "registry.example.com", "ingress_accept_anonymous": True}
 
 
 def evaluated(_roles: list[Role] = ROLES, **given: Any) -> tuple[dict[str, Any], list[PlatformError]]:

@@ -65,6 +65,14 @@ def test_the_defaults_contradict_nothing():
         ({"data_services_redis_clients": {"My_App": REDIS_CLIENT}}, "'My_App'"),
         ({"data_services_redis_clients": {"app": {}}}, "the client app of Redis has no rules"),
         ({"data_services_redis_clients": {"app": {"redis": "+get\nuser root on"}}}, "on one line"),
+        ({"monitoring_prometheus_retention_size": "50GB"}, "monitoring_prometheus_retention_size 50GB"),
+        ({"monitoring_prometheus_retention_size": "50Gi"}, "monitoring_prometheus_retention_size is no size"),
+        ({"monitoring_receivers": [{"name": "a", "type": "slack"}]}, "slack without secret"),
+        ({"monitoring_receivers": [{"name": "a", "type": "email", "to": "b", "username": "c"}]},
+         "email without from, smarthost, secret"),
+        ({"monitoring_receivers": [{"name": "a", "type": "webhook", "secret": {"name": "b", "key": "c"}},
+                                   {"name": "a", "type": "email", "to": "b", "from": "c", "smarthost": "d:25"}]},
+         "a in monitoring_receivers"),
         ({"controller_min_replicas": 11}, "controller_min_replicas 11, controller_max_replicas 10"),
         ({"runtimes_min_replicas": 21}, "runtimes_min_replicas 21, runtimes_max_replicas 20"),
         ({"runtimes_languages": [{"name": "go", "max_replicas": 1, "image": "x"}]},
@@ -72,6 +80,13 @@ def test_the_defaults_contradict_nothing():
         ({"runtimes_languages": [{"name": "go", "image": "x"}] * 2}, "two languages have one name"),
         ({"runtimes_languages": [{"name": "C++", "image": "x"}]}, "a language cannot name its Service"),
         ({"ingress_replicas": 0}, "ingress_replicas leaves no pod"),
+        ({"ingress_accept_anonymous": False}, "anybody on the internet may run scripts"),
+        ({"ingress_load_balancer": "nlb", "ingress_service_type": "NodePort"}, "a Service of type LoadBalancer"),
+        ({"ingress_load_balancer": "alb", "ingress_service_type": "LoadBalancer"}, "a Service of type ClusterIP"),
+        ({"ingress_load_balancer": "gce", "ingress_proxy_protocol": True}, "nobody could connect"),
+        ({"ingress_load_balancer": "alb", "ingress_http3": True}, "HTTP/3 would be announced"),
+        ({"ingress_load_balancer": "nlb", "ingress_proxy_protocol": True, "ingress_http3": True},
+         "HTTP/3 would be announced"),
         ({"controller_runtime_timeout_seconds": 20}, "the controller gives up before the runtime does"),
         ({"ingress_timeout_seconds": 32}, "ingress_timeout_seconds 32, and the controller waits 32 s"),
         ({"runtimes_default_timeout_seconds": 31}, "runtimes_default_timeout_seconds 31, runtimes_timeout_seconds 30"),
@@ -124,6 +139,7 @@ def test_the_defaults_contradict_nothing():
         ({"platform_images_file": "/nowhere/images.json"}, "/nowhere/images.json is not there"),
         ({"platform_image_registry": ""}, "the image controller is ours, and no registry has it"),
         ({"runtimes_languages": [{"name": "go"}]}, "there is no image runtime-go"),
+        ({"monitoring_enabled": False, "runtimes_places_percent": 70}, "nobody would tell the autoscalers"),
         ({"logging_backend": "elastic"}, "logging_backend elastic, logging_accept_elastic_license false"),
         ({**ELASTIC, "logging_elasticsearch_warm_days": 60}, "logging_elasticsearch_cold_days 60"),
         ({**ELASTIC, "logging_elasticsearch_rollover_days": 0}, "logging_elasticsearch_rollover_days 0"),
@@ -160,6 +176,42 @@ def test_a_contradiction_is_named_with_what_was_found(wrong: dict[str, Any], nam
 )  # fmt: skip
 def test_what_fits_is_left_alone(right: dict[str, Any]):
     assert told(**right) == ""
+
+
+AWS = "service.beta.kubernetes.io/aws-load-balancer-"
+INSIDE = [
+    {"ingress_service_type": "NodePort"},
+    {"ingress_service_type": "ClusterIP"},
+    {"ingress_authentication": "api_key"},
+    {"ingress_service_annotations": {f"{AWS}scheme": "internal"}},
+    {"ingress_service_annotations": {"networking.gke.io/load-balancer-type": "Internal"}},
+    {"ingress_service_annotations": {"service.beta.kubernetes.io/azure-load-balancer-internal": "true"}},
+    {"ingress_values": {"service": {"annotations": {f"{AWS}scheme": "internal"}}}},
+    {"ingress_values": {"service": {"loadBalancerClass": "networking.gke.io/l4-regional-internal"}}},
+    {"ingress_load_balancer": "alb", "ingress_load_balancer_internal": True},
+    {"ingress_load_balancer": "nlb", "ingress_load_balancer_internal": True},
+    {"ingress_load_balancer": "gce", "ingress_load_balancer_internal": True},
+]
+PUBLIC = [
+    {"ingress_service_annotations": {f"{AWS}scheme": "internet-facing", f"{AWS}type": "external"}},
+    {"ingress_service_annotations": {"networking.gke.io/load-balancer-type": "External"}},
+    {"ingress_service_annotations": {"service.beta.kubernetes.io/azure-load-balancer-internal": "false"}},
+    {"ingress_service_annotations": {f"{AWS}scheme": "internal"},
+     "ingress_values": {"service": {"annotations": {f"{AWS}scheme": "internet-facing"}}}},
+    {"ingress_values": {"service": {"loadBalancerClass": "service.k8s.aws/nlb"}}},
+    {"ingress_service_type": "NodePort", "ingress_values": {"service": {"type": "LoadBalancer"}}},
+    {"ingress_trust_user_id": True},
+    {"ingress_load_balancer": "alb"},
+    {"ingress_load_balancer": "nlb"},
+    {"ingress_load_balancer": "gce"},
+    {"ingress_load_balancer": "nlb", "ingress_load_balancer_internal": True,
+     "ingress_service_annotations": {f"{AWS}scheme": "internet-facing"}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("variables", "public"), [(row, False) for row in INSIDE] + [(row, True) for row in PUBLIC])
+def test_a_public_edge_asks_who_calls(variables: dict[str, Any], public: bool):
+    assert ("anybody on the internet" in told(ingress_accept_anonymous=False, **variables)) == public
 
 
 def test_all_contradictions_are_named_at_once():

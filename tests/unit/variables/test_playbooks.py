@@ -20,6 +20,7 @@ ODD = {
     "data_services_postgresql_enabled": False,
     "data_services_postgresql_backup_encrypted": False,
     "ingress_rate_limit_service": False,
+    "platform_image_pull_secrets": [{"name": "registry"}],
     "ingress_replicas": 5,
     "ingress_http3": True,
     "ingress_tls_names": ["a.example", "b.example"],
@@ -43,6 +44,10 @@ def test_values_that_are_not_the_defaults_are_used(typed: Run):
     assert typed.rc == 0, typed.output
     assert typed.release("postgresql")["state"] == "absent"
     assert typed.release("ratelimit")["state"] == "absent"
+    releases = [release for args in typed.asked("chart") for release in args["releases"]]
+    assert {json.dumps(release["values"]["library"]["imagePullSecrets"]) for release in releases} == {
+        json.dumps([{"name": "registry"}])
+    }
     envoy = typed.release("envoy")["values"]
     assert (envoy["replicas"], envoy["http3"]) == (5, True)
     # The nested limits: 40 for a script, 42 for the controller, 45 for the edge, and the times that pods have to end.

@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
@@ -25,6 +25,8 @@ pub struct Facts {
     request_id: Mutex<Option<Uuid>>,
     user: OnceLock<String>,
     language: OnceLock<Language>,
+    /// How long a runtime was asked, where one was.
+    runtime: OnceLock<Duration>,
 }
 
 impl Facts {
@@ -54,6 +56,10 @@ impl Facts {
     pub fn set_language(&self, language: Language) {
         let _ = self.language.set(language);
     }
+
+    pub fn set_runtime(&self, asked: Duration) {
+        let _ = self.runtime.set(asked);
+    }
 }
 
 pub async fn observe(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
@@ -62,6 +68,7 @@ pub async fn observe(State(api): State<Arc<Api>>, mut request: Request, next: Ne
         request_id: Mutex::new(None),
         user: OnceLock::new(),
         language: OnceLock::new(),
+        runtime: OnceLock::new(),
     });
     let trace = TraceContext::continued(request.headers());
     let matched = request.extensions().get::<MatchedPath>();
@@ -125,6 +132,11 @@ impl Drop for Observation {
             .request_seconds
             .get_or_create(&RouteLabels { route })
             .observe(duration.as_secs_f64());
+        if let (Some(_), Some(asked)) = (&self.answer, self.facts.runtime.get()) {
+            metrics
+                .overhead_seconds
+                .observe(duration.saturating_sub(*asked).as_secs_f64());
+        }
         let report = self.answer.as_ref().and_then(|(_, report)| report.as_ref());
         if let Some(report) = report {
             metrics

@@ -405,6 +405,9 @@ async fn what_the_runtime_says_reaches_the_caller() {
         );
         assert!(controller.metric(&series).await > 0.0, "{series}");
     }
+    // Of every execution that a runtime was asked for, also where it failed.
+    let overhead = "lambda_controller_overhead_seconds_count ";
+    assert!(controller.metric(overhead).await >= 5.0, "{overhead}");
 }
 
 #[tokio::test]

@@ -10,8 +10,10 @@ from typing import Any
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.contradictions import (
+    edge,
     elastic,
     images,
+    monitoring,
     namespaces,
     postgresql,
     quotas,
@@ -28,11 +30,13 @@ from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.varia
 CHECKS = (
     *namespaces.CHECKS,
     *images.CHECKS,
+    *edge.CHECKS,
     *resources.CHECKS,
     *replicas.CHECKS,
     *time_limits.CHECKS,
     *redis.CHECKS,
     *postgresql.CHECKS,
+    *monitoring.CHECKS,
     *quotas.CHECKS,
     *elastic.CHECKS,
 )

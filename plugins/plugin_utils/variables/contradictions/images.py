@@ -80,6 +80,13 @@ def _needed(values: Values) -> Iterator[str]:
     yield from ("redis", "haproxy", "envoy")
     if values["ingress_rate_limit_service"]:
         yield "ratelimit"
+    if values["monitoring_enabled"]:
+        yield from ("prometheus-operator", "prometheus-config-reloader", "prometheus", "alertmanager", "node-exporter")
+        yield from ("kube-state-metrics", "kube-state-exporter")
+        if values["monitoring_grafana_enabled"]:
+            yield "grafana"
+        if values["runtimes_places_percent"]:
+            yield "prometheus-adapter"
 
 
 CHECKS = (_file, _registry)

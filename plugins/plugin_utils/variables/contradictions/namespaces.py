@@ -14,6 +14,9 @@ from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.varia
     contradiction,
 )
 
+# Its role makes the policies of its own apps alone, as monitoring's does.
+_SHARED = frozenset({"logging_namespace"})
+
 
 def _of_roles(values: Values) -> dict[str, str]:
     return {name: value for name, value in values.items() if name.endswith("_namespace") and name[0] != "_"}
@@ -34,7 +37,7 @@ def _are_names(values: Values) -> Iterator[PlatformError]:
 def _one_each(values: Values) -> Iterator[PlatformError]:
     owners: dict[str, list[str]] = {}
     for variable, name in _of_roles(values).items():
-        if variable != "foundation_record_namespace":
+        if variable != "foundation_record_namespace" and variable not in _SHARED:
             owners.setdefault(name, []).append(variable)
     for name, variables in owners.items():
         if len(variables) > 1:

@@ -28,9 +28,9 @@ from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.varia
 DATABASE = "lambda"
 _LONGEST_ROLE = 63
 # Roles that PostgreSQL or the platform has, and the database, of which an owner would be taken for a client.
-_ROLES = {"postgres", "standby", "rewind", "client", "pgbouncer", DATABASE, "public", "none"}
+_ROLES = {"postgres", "standby", "rewind", "client", "pgbouncer", "metrics", DATABASE, "public", "none"}
 # Secrets postgresql-NAME of the platform's own.
-_SECRETS = {"authority", "ca", "tls", "repository-tls", "roles", "backup"}
+_SECRETS = {"authority", "ca", "tls", "repository-tls", "roles", "backup", "exporter"}
 _SCHEMA = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
 _SCHEMAS = {"public", "pgbouncer", "information_schema"}
 _CLIENTS = "data_services_postgresql_clients"

@@ -108,6 +108,21 @@ def workloads(values: Values) -> Iterator[Workload]:
             values["runtimes_namespace"], f"{language['name']}-runtime", replicas, requests, own, DEPLOYMENT
         )
     yield from _data_services(values)
+    if values["monitoring_enabled"]:
+        yield from _monitoring(values)
+
+
+def _monitoring(values: Values) -> Iterator[Workload]:
+    where, own = values["monitoring_namespace"], "monitoring_{}_{}".format
+    grafana = [("grafana", 1, values["monitoring_grafana_storage"])] if values["monitoring_grafana_enabled"] else []
+    for name, replicas, storage in (
+        *grafana,
+        ("operator", 1, "0"),
+        ("prometheus", 1, values["monitoring_prometheus_storage"]),
+        ("alertmanager", values["monitoring_alertmanager_replicas"], values["monitoring_alertmanager_storage"]),
+    ):
+        requests = (values[own(name, "cpu")], values[own(name, "memory")])
+        yield _workload(where, name, replicas, requests, None, DEPLOYMENT if name == "operator" else 0, storage)
 
 
 def _data_services(values: Values) -> Iterator[Workload]:

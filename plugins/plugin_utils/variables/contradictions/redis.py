@@ -141,8 +141,15 @@ def _times(values: Values) -> Iterator[PlatformError]:
 
 
 def _clients(values: Values) -> Iterator[PlatformError]:
-    # users: the Secret redis-users; default: the user that Redis itself has, and that is off.
-    taken = {"users", "default", *values["__data_services_redis_own_users"], *values["__data_services_redis_admin"]}
+    # users, exporter: the Secrets redis-users and redis-exporter; default: the user that Redis itself has, and that
+    # is off.
+    taken = {
+        "users",
+        "exporter",
+        "default",
+        *values["__data_services_redis_own_users"],
+        *values["__data_services_redis_admin"],
+    }
     if values["data_services_drill_client"]:
         taken |= set(values["__data_services_redis_drill"])
     for name, client in values["data_services_redis_clients"].items():

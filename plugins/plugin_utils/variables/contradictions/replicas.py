@@ -24,6 +24,7 @@ _ONE_AT_LEAST = (
     "data_services_redis_haproxy_replicas",
     "data_services_postgresql_replicas",
     "data_services_postgresql_pgbouncer_replicas",
+    "monitoring_alertmanager_replicas",
 )
 
 

@@ -147,6 +147,16 @@ def test_a_base_that_docker_lacks_is_pulled_but_not_in_check_mode(
     assert asked == [["docker", "pull", "--quiet", "debian:trixie-slim"]]
 
 
+def test_an_image_stands_under_each_name_that_it_serves(table: dict[str, Any]) -> None:
+    table["params"]["images"][0]["serves"] = ["front", "back"]
+    made = _run(table, check_mode=True)["images"]
+    assert set(made) == {"front", "back"}
+    assert made["front"] == made["back"] and made["front"]["repository"] == "localhost:5001/lambda/edge"
+    table["params"]["images"].append({**table["params"]["images"][0], "name": "other", "serves": ["back"]})
+    with pytest.raises(PlatformError, match="the image back is in the table more than once"):
+        _run(table, check_mode=True)
+
+
 def test_a_name_that_is_used_twice_is_refused(table: dict[str, Any]) -> None:
     table["params"]["images"] *= 2
     with pytest.raises(PlatformError, match="edge is in the table more than once"):

@@ -155,7 +155,7 @@ def platform(*objects, **options):
     return Platform(
         FakeCluster(*objects),
         [NAMESPACE],
-        [WORKLOAD],
+        [options.get("workload", WORKLOAD)],
         options.get("wait_seconds", 30),
         clock=lambda: next(ticks),
         sleep=lambda _seconds: None,
@@ -234,6 +234,12 @@ def test_a_workload_that_a_drain_could_take_or_hold_up(budgets, said):
 def test_one_replica_needs_no_budget_and_two_need_one():
     assert "1 workloads" in platform(deployment(), budget()).disruption_budgets().detail
     assert "0 workloads" in platform(deployment(1, 1)).disruption_budgets().detail
+
+
+def test_what_runs_on_every_node_needs_no_budget():
+    agents = {**deployment(), "kind": "DaemonSet", "status": {"desiredNumberScheduled": 2}}
+    found = platform(agents, workload={**WORKLOAD, "kind": "DaemonSet"}).disruption_budgets()
+    assert "0 workloads" in found.detail
 
 
 def test_an_autoscaler_with_values_passes():

@@ -97,7 +97,7 @@ def test_a_renewed_certificate_restarts_its_pods() -> None:
             data_services_postgresql_tls_source=source,
             __data_services_issued=issued if source == "cert_manager" else {"skipped": True},
             __data_services_secrets={"certificates_expire": ends if source == "self_signed" else {}},
-            platform_image={"postgresql": "postgresql:test"},
+            platform_image={"postgresql": "postgresql:test", "pgbouncer-exporter": "exporter:test"},
         )
         seen = {name: values[name]["podAnnotations"]["certificate-expires"] for name in ("postgresql", "pgbouncer")}
         assert seen == {"postgresql": ends["postgresql-tls"], "pgbouncer": ends["pgbouncer-tls"]}

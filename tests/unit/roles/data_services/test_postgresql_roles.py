@@ -42,7 +42,7 @@ class Server:
         initdb = [str(programs[-1] / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "--no-sync"]
         subprocess.run(_as_postgres(*initdb), check=True, capture_output=True, cwd="/")
         (data / "pg_hba.conf").write_text(
-            "local all postgres trust\nhost lambda pgbouncer,+client all scram-sha-256\n", encoding="utf-8"
+            "local all postgres trust\nhost lambda pgbouncer,metrics,+client all scram-sha-256\n", encoding="utf-8"
         )
         settings = ["-p", str(self.port), "-k", str(folder), "-c", "listen_addresses=127.0.0.1", "-F"]
         self._start(str(programs[-1] / "postgres"), "-D", str(data), *settings)
@@ -143,7 +143,7 @@ def server() -> Iterator[Server]:
             started.stop()
 
 
-def roles(logins: dict[str, tuple[str, str]], clients=CLIENTS) -> str:
+def roles(logins: dict[str, tuple[str, str]], clients=CLIENTS, metrics: bool = False) -> str:
     """roles.sql, with the username and password of each client as the module secret fills them in."""
     environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True)  # noqa: S701 # it makes SQL
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
@@ -153,6 +153,7 @@ def roles(logins: dict[str, tuple[str, str]], clients=CLIENTS) -> str:
         __platform={
             "data_services_postgresql_pgbouncer_replicas": 1,
             "data_services_postgresql_old_password_seconds": OLD_PASSWORD_SECONDS,
+            "data_services_metrics_enabled": metrics,
         },
     )
     values = {
@@ -160,7 +161,11 @@ def roles(logins: dict[str, tuple[str, str]], clients=CLIENTS) -> str:
             "username": secret._Value(username.encode(), ""),
             "password": secret._Value(password.encode(), ""),
         }
-        for name, (username, password) in {"pgbouncer": ("pgbouncer", "pooler"), **logins}.items()
+        for name, (username, password) in {
+            "pgbouncer": ("pgbouncer", "pooler"),
+            "exporter": ("metrics", "figures"),
+            **logins,
+        }.items()
     }
     return secret._rendered(text, values).decode()
 
@@ -209,3 +214,50 @@ def test_a_client_that_is_taken_out_cannot_log_in_with_either_login(server: Serv
     server.apply(roles({"other": FIRST["other"]}, clients={"other": {}}))
     assert server.login("app_2", "second")[0] != 0 and server.login("other", "theirs") == (0, "in")
     assert server.inside("SELECT count(*) FROM pg_roles WHERE rolname IN ('app', 'app_2') AND rolcanlogin") == "0"
+
+
+def test_the_exporter_sees_figures_and_no_table(server: Server) -> None:
+    server.apply(roles(FIRST, metrics=True))
+    server.start_pgbouncer("pooler")
+    server.inside("CREATE TABLE app.one (i int)", "lambda")
+
+    def asked(query: str) -> tuple[int, str]:
+        place = f"host=127.0.0.1 port={server.port} dbname=lambda user=metrics connect_timeout=5"
+        ran = server._psql(place, "-c", query, env={**os.environ, "PGPASSWORD": "figures"})
+        return ran.returncode, ran.stdout.strip() + ran.stderr.strip()
+
+    # Of everybody's sessions, and of files: what pg_monitor is for.
+    assert asked("SELECT count(*) FROM pg_stat_activity WHERE query = '<insufficient privilege>'") == (0, "0")
+    assert asked("SELECT count(*) > 0 FROM pg_ls_waldir()") == (0, "t")
+    for query in ("SELECT * FROM app.one", "CREATE TABLE app.mine (i int)", "SELECT * FROM pgbouncer.verifier('app')"):
+        assert "permission denied" in asked(query)[1], query
+    # Not through PgBouncer, which lets in clients alone.
+    assert server.login("metrics", "figures")[0] != 0
+
+    server.apply(roles(FIRST))
+    assert "not permitted to log in" in asked("SELECT 1")[1]
+    server.apply(roles(FIRST, metrics=True))
+    assert asked("SELECT 1") == (0, "1")
+
+
+def test_dashboards_get_counts_and_no_rows(server: Server) -> None:
+    logins = {**FIRST, "dashboards": ("dashboards", "counts")}
+    server.apply(roles(logins, clients={**CLIENTS, "dashboards": {}}))
+    server.start_pgbouncer("pooler")
+    # The controller's, which comes later.
+    server.inside(
+        "CREATE SCHEMA meta; CREATE TABLE meta.request_logs (at timestamptz, route text, language text, user_id text);"
+        "CREATE TABLE meta.error_logs (at timestamptz, code text, user_id text);"
+        "INSERT INTO meta.request_logs SELECT now(), 'execute', language, 'somebody'"
+        " FROM unnest(ARRAY['python', 'python', 'rust', NULL]) language;"
+        "INSERT INTO meta.error_logs VALUES (now(), 'NOT_FOUND', 'somebody')",
+        database="lambda",
+    )
+    asked = "SELECT metric, value FROM dashboards.{}(now() - interval '1 hour', now() + interval '1 hour', 86400.0)"
+    assert server.login("dashboards", "counts", asked.format("executions")) == (0, "python|2\nrust|1")
+    assert server.login("dashboards", "counts", asked.format("errors")) == (0, "NOT_FOUND|1")
+    for refused in ("SELECT * FROM meta.request_logs", "CREATE TABLE dashboards.mine (i int)", "SELECT * FROM app.one"):
+        code, said = server.login("dashboards", "counts", refused)
+        assert code != 0 and "permission denied" in said, refused
+    code, said = server.login("app", "first", asked.format("executions"))
+    assert code != 0 and "permission denied" in said

@@ -147,6 +147,30 @@ volumes:
   {{- include "library.writableVolumes" . | indent 2 }}
 {{- end }}
 
+{{/* What the exporters beside the programs have in common. Takes `port`. None is asked whether it is ready: that it is not must never take
+what it measures out of its Service. */}}
+{{- define "postgresql.exporter" -}}
+imagePullPolicy: {{ (include "library.values" . | fromYaml).imagePullPolicy }}
+securityContext:
+  {{- include "library.containerSecurityContext" . | nindent 2 }}
+resources:
+  {{- toYaml .root.Values.metrics.resources | nindent 2 }}
+ports:
+  - name: metrics
+    containerPort: {{ .port }}
+livenessProbe:
+  tcpSocket: {port: metrics}
+  initialDelaySeconds: 10
+  periodSeconds: 60
+{{- end }}
+
+{{/* Memory and processors as Go counts them: it collects more often, and is smaller. */}}
+{{- define "postgresql.exporterEnvironment" -}}
+- {name: GOMEMLIMIT, value: 24MiB}
+- {name: GOGC, value: "50"}
+- {name: GOMAXPROCS, value: "1"}
+{{- end }}
+
 {{- define "postgresql.pgbouncerPod" }}
 containers:
   - name: pgbouncer
@@ -172,6 +196,31 @@ containers:
       - name: certificate
         mountPath: /certificate
       {{- include "library.writableMounts" . | indent 6 }}
+  {{- with .root.Values.metrics }}
+  {{- if .enabled }}
+  - name: exporter
+    image: {{ required "metrics.pgbouncerImage is empty: give the full reference of an image of pgbouncer_exporter" .pgbouncerImage }}
+    {{- include "postgresql.exporter" (merge (dict "port" 9127) $) | nindent 4 }}
+    # It ends where PgBouncer does not answer at its start, and a container that is down would take the pod out of its Service.
+    command:
+      - sh
+      - -c
+      - |
+        trap 'kill $!; exit 0' TERM
+        until /bin/pgbouncer_exporter --web.listen-address=:9127 --log.level=warn & wait $!; do
+          sleep 2 & wait $!
+        done
+    env:
+      # Neither an argument nor a file: the program takes it from here alone.
+      - name: PGBOUNCER_EXPORTER_CONNECTION_STRING
+        valueFrom: {secretKeyRef: {name: {{ .pgbouncerSecret }}, key: url}}
+      {{- include "postgresql.exporterEnvironment" $ | nindent 6 }}
+    volumeMounts:
+      - name: certificate
+        mountPath: /certificate
+        readOnly: true
+  {{- end }}
+  {{- end }}
 volumes:
   - name: configuration
     configMap:

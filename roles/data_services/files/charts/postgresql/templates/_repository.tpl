@@ -1,5 +1,10 @@
 {{- define "postgresql.repositoryContainer" -}}
 {{- include "library.container" . }}
+{{- include "postgresql.repositoryAccess" . }}
+{{- end }}
+
+{{/* What a program needs that calls pgBackRest for the repository: its environment and its files. */}}
+{{- define "postgresql.repositoryAccess" }}
 env:
   - name: PGBACKREST_CONFIG
     value: /configuration/pgbackrest.conf
@@ -14,6 +19,9 @@ env:
   {{- with .root.Values.repository.cipherSecret }}
   - name: PGBACKREST_REPO1_CIPHER_PASS
     valueFrom: {secretKeyRef: {name: {{ . }}, key: passphrase}}
+  {{- end }}
+  {{- if .exporter }}
+  {{- include "postgresql.exporterEnvironment" . | nindent 2 }}
   {{- end }}
   {{- include "library.env" . | indent 2 }}
 volumeMounts:
@@ -49,6 +57,15 @@ containers:
     ports:
       - name: pgbackrest
         containerPort: 8432
+  {{- if .root.Values.metrics.enabled }}
+  - name: exporter
+    image: {{ include "library.image" . }}
+    {{- include "postgresql.exporter" (merge (dict "port" 9854) .) | nindent 4 }}
+    # It calls `pgbackrest info` every minute, and is asked for what it found.
+    command: [prometheus-pgbackrest-exporter]
+    args: ["--web.listen-address=:9854", --collect.interval=60, --log.level=warn]
+    {{- include "postgresql.repositoryAccess" (merge (dict "exporter" true) .) | nindent 4 }}
+  {{- end }}
 volumes:
   {{- include "postgresql.repositoryVolumes" . | nindent 2 }}
 {{- end }}

@@ -19,6 +19,10 @@ containers:
         value: {{ .values.drain.propagationSeconds | int | quote }}
       - name: REQUEST_SECONDS
         value: {{ .values.drain.requestSeconds | int | quote }}
+      - name: LEAVE_FIRST
+        value: {{ .values.drain.leaveFirst | quote }}
+      - name: TELL_SECONDS
+        value: {{ .values.drain.tellSeconds | int | quote }}
       {{- include "library.env" . | indent 6 }}
     ports:
       - name: https

@@ -16,6 +16,8 @@ containers:
       - -retention.maxDiskSpaceUsageBytes={{ include "victorialogs.share" (dict "size" .values.persistence.data.size "percent" .values.diskPercent) }}
       # Beyond, lines are refused and stay with the agents.
       - -storage.minFreeDiskSpaceBytes=100MB
+      # A line of JSON without a message is its fields; both programs would write one of their own into it.
+      - -defaultMsgValue=
       - -loggerFormat=json
     {{- with include "library.env" . }}
     env:

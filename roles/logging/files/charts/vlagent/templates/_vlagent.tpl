@@ -33,9 +33,7 @@ containers:
         readOnly: true
       - name: place
         mountPath: {{ .values.directory }}
-      - name: token
-        mountPath: /var/run/secrets/kubernetes.io/serviceaccount
-        readOnly: true
+      {{- include "library.tokenMount" . | nindent 6 }}
       {{- include "library.writableMounts" . | indent 6 }}
 volumes:
   # The files in /var/log/containers are links to those in /var/log/pods.
@@ -43,15 +41,6 @@ volumes:
     hostPath: {path: /var/log, type: Directory}
   - name: place
     hostPath: {path: {{ .values.directory }}, type: DirectoryOrCreate}
-  - name: token
-    projected:
-      defaultMode: 0440
-      sources:
-        - serviceAccountToken: {path: token, expirationSeconds: 3607}
-        - configMap:
-            name: kube-root-ca.crt
-            items: [{key: ca.crt, path: ca.crt}]
-        - downwardAPI:
-            items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]
+  {{- include "library.tokenVolume" . | nindent 2 }}
   {{- include "library.writableVolumes" . | indent 2 }}
 {{- end }}

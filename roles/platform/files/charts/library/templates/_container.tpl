@@ -66,6 +66,27 @@ resources:
 {{- end }}
 {{- end -}}
 
+{{/* Entry of `volumeMounts` for the account's token: of the one container that speaks to the API, where no token is mounted by itself. */}}
+{{- define "library.tokenMount" -}}
+- name: token
+  mountPath: /var/run/secrets/kubernetes.io/serviceaccount
+  readOnly: true
+{{- end -}}
+
+{{/* Entry of `volumes` for it, as Kubernetes itself would mount it. */}}
+{{- define "library.tokenVolume" -}}
+- name: token
+  projected:
+    defaultMode: 0440
+    sources:
+      - serviceAccountToken: {path: token, expirationSeconds: 3607}
+      - configMap:
+          name: kube-root-ca.crt
+          items: [{key: ca.crt, path: ca.crt}]
+      - downwardAPI:
+          items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]
+{{- end -}}
+
 {{/* Image, pull policy, security context, resources and probes: a container without what differs. */}}
 {{- define "library.container" -}}
 {{- $values := include "library.values" . | fromYaml -}}

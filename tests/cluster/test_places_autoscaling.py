@@ -1,0 +1,82 @@
+"""Scripts that sleep use no CPU: more pods start because their places are taken."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from kubernetes.utils.quantity import parse_quantity
+
+from .edge_load import AUTHORITY, URL
+
+pytestmark = pytest.mark.cluster
+
+APP = "python-runtime"
+CALLERS = 12
+"""More than two pods of the local cluster have places for."""
+SLEEP_SECONDS = 8
+WITHIN_SECONDS = 240
+"""The figure is of the last 15 s, is asked for every 15 s, and has to stay for 60 s (stabilizationWindowSeconds)."""
+
+
+def get(kubeconfig: str, kind: str) -> dict:
+    command = ["kubectl", "--kubeconfig", kubeconfig, "-n", "openfaas-fn", "get", kind, APP, "-o", "json"]
+    return json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
+
+
+def call(path: str, body: object, **headers: str) -> dict:
+    trust = ssl.create_default_context(cafile=AUTHORITY)
+    content = {"Content-Type": "application/json", **headers}
+    request = urllib.request.Request(URL + path, json.dumps(body).encode(), content)  # noqa: S310 - the edge's address is https
+    with urllib.request.urlopen(request, timeout=60, context=trust) as answer:  # noqa: S310
+        return json.load(answer)
+
+
+def sleep_again_and_again(number: int, over: threading.Event) -> None:
+    user = {"X-User-ID": f"places-{time.time_ns()}-{number}"}
+    script = {"script_content": f"import time\ntime.sleep({SLEEP_SECONDS})\nresult = 1"}
+    session = call("/api/v1/initialize", script, **user, **{"Language-Title": "python-places"})
+    while not over.is_set():
+        try:
+            call(f"/api/v1/execute/{session['request_id']}", {"params": {}}, **user)
+        except urllib.error.HTTPError as error:
+            assert error.code == 503, error  # no room: what the test is about
+            over.wait(0.5)
+
+
+def test_sleeping_scripts_scale_out(kubeconfig):
+    hpa = get(kubeconfig, "hpa")
+    metrics = [metric["type"] for metric in hpa["spec"]["metrics"]]
+    if "Pods" not in metrics:
+        pytest.skip("runtimes_places_percent is 0 here")
+    before = get(kubeconfig, "deployment")["spec"]["replicas"]
+    assert before < hpa["spec"]["maxReplicas"], "it has as many pods as it may have: wait until it has fewer"
+    over = threading.Event()
+    callers = [threading.Thread(target=sleep_again_and_again, args=(number, over)) for number in range(CALLERS)]
+    began = time.monotonic()
+    for caller in callers:
+        caller.start()
+    most = 0.0
+    try:
+        while time.monotonic() - began < WITHIN_SECONDS:
+            time.sleep(3)
+            status = get(kubeconfig, "hpa")["status"]
+            for metric in status.get("currentMetrics") or []:
+                if metric["type"] == "Pods":
+                    most = max(most, float(parse_quantity(metric["pods"]["current"]["averageValue"])))
+            replicas = get(kubeconfig, "deployment")["spec"]["replicas"]
+            if replicas > before:
+                break
+    finally:
+        over.set()
+        for caller in callers:
+            caller.join(timeout=60)
+    print(f"places used: {most:.0f} %, {before} to {replicas} pods after {time.monotonic() - began:.0f} s")
+    assert replicas > before, f"places used {most:.0f} %, status {status}"
+    assert most > 70
