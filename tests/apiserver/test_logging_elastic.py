@@ -77,6 +77,10 @@ def role(plane: ControlPlane, chart: str, tmp_path_factory: pytest.TempPathFacto
     given = {
         "platform_kubeconfig": str(plane.kubeconfig),
         "platform_images_file": str(ROOT / "tests/images.json"),
+        "ingress_accept_anonymous": True,
+        # Nothing here answers at an address that a cluster would have.
+        "platform_api_server_addresses": ["10.0.0.1/32"],
+        "foundation_dns_peers": [{"ipBlock": {"cidr": "10.0.0.10/32"}}],
         "logging_backend": "elastic",
         "logging_accept_elastic_license": True,
         "logging_eck_repository": "",
