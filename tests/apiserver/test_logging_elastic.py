@@ -30,9 +30,10 @@ from .control_plane import ControlPlane, Program
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = "github.com/elastic/cloud-on-k8s/v3"
 NAMESPACE, AGENTS = "monitoring", "node-agents"
+BUCKET = {"bucket": "logs", "endpoint": "s3.example.com", "region": "r", "secret": "bucket"}
 ZONES = {"node-1": "a", "node-2": "b", "node-3": "c"}
 WEBHOOK = "elastic-operator-webhook"
-SECONDS = 60
+SECONDS = 120
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +77,15 @@ def role(plane: ControlPlane, chart: str, tmp_path_factory: pytest.TempPathFacto
     given = {
         "platform_kubeconfig": str(plane.kubeconfig),
         "platform_images_file": str(ROOT / "tests/images.json"),
+        "ingress_accept_anonymous": True,
+        # Nothing here answers at an address that a cluster would have.
+        "platform_api_server_addresses": ["10.0.0.1/32"],
+        "foundation_dns_peers": [{"ipBlock": {"cidr": "10.0.0.10/32"}}],
         "logging_backend": "elastic",
         "logging_accept_elastic_license": True,
         "logging_eck_repository": "",
         "logging_eck_chart": chart,
+        "logging_elasticsearch_snapshot_s3": BUCKET,
     }
 
     def run(*options: str, **variables: Any) -> str:
@@ -115,6 +121,9 @@ def applied(own: Any, role: Callable[..., str]) -> None:
         labels = {"kubernetes.io/hostname": name, "topology.kubernetes.io/zone": zone}
         own.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}, "test")
     role()
+    metadata = {"name": BUCKET["secret"], "namespace": NAMESPACE}
+    key = {"key": "AKIA", "key-secret": "planted"}
+    own.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": key}, "test")
 
 
 def read(
@@ -223,11 +232,15 @@ def test_its_configuration_keeps_copies_in_other_zones_and_maps_no_files(
     settings = yaml.safe_load(base64.b64decode(secret["data"]["elasticsearch.yml"]))
     assert settings["node"]["store"]["allow_mmap"] is False
     assert "zone" in settings["cluster"]["routing"]["allocation"]["awareness"]["attributes"]
-    assert settings["xpack"]["security"]["http"]["ssl"]["enabled"] is True
-    assert settings["xpack"]["security"]["transport"]["ssl"]["enabled"] == "true"
+    security = settings["xpack"]["security"]
+    assert [str(security[layer]["ssl"]["enabled"]).lower() for layer in ("http", "transport")] == ["true", "true"]
     # No init container touches the node's kernel (vm.max_map_count).
     assert "max_map_count" not in json.dumps(elasticsearch)
     assert not any(each["securityContext"].get("privileged") for each in containers(elasticsearch))
+    # The bucket's key is put where Elasticsearch reads it.
+    assert container(elasticsearch, "elastic-internal-init-keystore")["securityContext"]["capabilities"] == {
+        "drop": ["ALL"]
+    }
 
 
 def test_the_operator_takes_the_roles_users_and_no_superuser(own: Any, elasticsearch: dict[str, Any]) -> None:
