@@ -269,6 +269,40 @@ def test_verify(both, kubeconfig, tmp_path) -> None:
     assert all(result["failed"] for result in results)
 
 
+def test_logs(both, kubeconfig) -> None:
+    arguments = {"kubeconfig": kubeconfig, "namespace": "NAMESPACE", "request": "5e3d9a52-71c4-4c1b-9f0e-6a1b2c3d4e5f"}
+    # There is no store; logs are off; what is no request's id.
+    tasks = [{}, {"arguments": {"enabled": False}}, {"arguments": {"request": "what"}}]
+    assert all(result["failed"] for result in both("logs", arguments, tasks))
+
+
+def test_dashboards(both, kubeconfig, tmp_path) -> None:
+    arguments = {
+        "kubeconfig": kubeconfig,
+        "folder": str(ROOT / "roles/monitoring/files/dashboards"),
+        "page": str(ROOT / "roles/monitoring/files/page"),
+        "library": str(tmp_path),
+        "output": str(tmp_path / "dashboards.html"),
+        "prometheus": {"namespace": "NAMESPACE"},
+    }
+    # There is no Prometheus, no folder.
+    tasks = [{}, {"arguments": {"folder": "/nowhere"}}]
+    assert all(result["failed"] for result in both("dashboards", arguments, tasks))
+
+
+def test_elasticsearch(both, kubeconfig) -> None:
+    arguments = {
+        "kubeconfig": kubeconfig,
+        "namespace": "NAMESPACE",
+        "name": "logs",
+        "user_secret": "elasticsearch-platform",
+        "documents": [{"path": "/_ilm/policy/logs", "body": {"policy": {"phases": {}}}}],
+    }
+    # As on a cluster that has none yet.
+    [result] = both("elasticsearch", arguments, [{"check_mode": True}])
+    assert result["changed"]
+
+
 def test_drill(both, kubeconfig, tmp_path) -> None:
     pods = {"namespace": "NAMESPACE", "selector": "app=redis"}
     failure = {"kind": "kill_pod", "target": "redis"}
