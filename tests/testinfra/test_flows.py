@@ -10,15 +10,16 @@ import ipaddress
 import json
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 import pytest
-import yaml
+from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
-from jinja2 import StrictUndefined
-from jinja2.nativetypes import NativeEnvironment
+from ansible.template import Templar
 
 from .network import Pod, opened, pods
 from .pods import NAMESPACES, ROOT, kubectl
@@ -30,6 +31,10 @@ from ansible_collections.lambda_microservice.platform.plugins.filter.network_pol
     Flow,
     parse_flows,
 )
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.specifications import (  # noqa: E402
+    read_roles,
+)
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.values import evaluate  # noqa: E402
 
 pytestmark = pytest.mark.cluster
 
@@ -38,30 +43,20 @@ STAND_IN_LABEL = "test.lambda-microservice-platform/stand-in"
 LEARNED_SECONDS = 20
 """How long a new pod's address may be unknown to the policies, on a busy machine."""
 
-TABLE = ROOT / "roles/platform/vars/main.yml"
-
 
 @cache
 def table() -> list[Flow]:
-    """The platform's flows, with the roles' defaults (the local inventory names no other namespaces)."""
-    defaults = {
-        name: value
-        for path in (ROOT / "roles").glob("*/defaults/main.yml")
-        for name, value in yaml.safe_load(path.read_text(encoding="utf-8")).items()
-    }
-    tables = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
-    # Those of components that are off have no pods.
-    rows = [row for name, rows in tables.items() if name.startswith("__platform_flows") for row in rows]
-    render = NativeEnvironment(undefined=StrictUndefined).from_string  # no HTML
-    return parse_flows(
-        [
-            {
-                key: render(value).render(__platform=defaults, **defaults) if isinstance(value, str) else value
-                for key, value in row.items()
-            }
-            for row in rows
-        ]
-    )
+    """The platform's flows, with the roles' defaults (the local inventory names no other namespaces). What is off there has no
+    pods."""
+    roles = read_roles()
+    own = {name: value for role in roles for name, value in role.own.items()}
+
+    def templated(variables: dict[str, Any], value: Any) -> Any:
+        return Templar(loader=DataLoader(), variables=variables).template(value)
+
+    defaults = {name: value for role in roles for name, value in role.defaults.items()}
+    values, _ = evaluate(roles, {**defaults, **own, "ansible_playbook_python": sys.executable}, templated)
+    return parse_flows(templated({**own, "__platform": values}, own["platform_flows"]))
 
 
 def fits(end: Endpoint, pod: Pod) -> bool:
