@@ -40,14 +40,15 @@ pytestmark = pytest.mark.cluster
 
 STAND_IN_PORT = 6379
 STAND_IN_LABEL = "test.lambda-microservice-platform/stand-in"
+TABLE = ROOT / "roles/platform/vars/main.yml"
 LEARNED_SECONDS = 20
 """How long a new pod's address may be unknown to the policies, on a busy machine."""
 
 
 @cache
 def table() -> list[Flow]:
-    """The platform's flows, with the roles' defaults (the local inventory names no other namespaces). What is off there has no
-    pods."""
+    """The platform's flows, with the roles' defaults: the local inventory names no other namespaces, and what is off there
+    has no pods."""
     roles = read_roles()
     own = {name: value for role in roles for name, value in role.own.items()}
 
