@@ -4,33 +4,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import subprocess
-import tempfile
-import urllib.request
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
-import yaml
-from ansible.errors import AnsibleError
-from ansible.plugins.lookup import LookupBase
-
 DOCUMENTATION = r"""
 name: upstream_manifests
 short_description: An operator's objects as upstream publishes them, pinned by checksum
 version_added: 0.1.0
 description:
   - Reads the objects of a release from a URL, a Go module, a chart, a file or a folder, checks them against a
-    checksum, and
-    keeps what came from elsewhere in the user's cache, so that a later run asks nobody.
+    checksum, and keeps what came from elsewhere in the user's cache, so that a later run asks nobody.
   - Its CustomResourceDefinitions are megabytes, too many for variables and templates. They are left in a file of
     JSON, which
     the module M(lambda_microservice.platform.policy) takes as O(lambda_microservice.platform.policy#module:files).
 author:
-  - The lambda_microservice.platform team
+  - Lambda Microservice Platform team (@lambda-microservice-platform)
 options:
   _terms:
     description:
@@ -70,6 +55,20 @@ _list:
     definitions: {description: 'Path of a file: a JSON list of CustomResourceDefinitions.', type: str}
     objects: {description: 'The other objects, in their order.', type: list, elements: dict}
 """
+
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleError
+from ansible.module_utils.urls import open_url
+from ansible.plugins.lookup import LookupBase
 
 DOWNLOAD_SECONDS = 60
 
@@ -169,8 +168,7 @@ def _keep(path: Path, content: bytes) -> None:
 
 def _downloaded(source: str) -> bytes:
     try:
-        with urllib.request.urlopen(source, timeout=DOWNLOAD_SECONDS) as answer:  # noqa: S310 (https only)
-            return bytes(answer.read())
+        return bytes(open_url(source, timeout=DOWNLOAD_SECONDS).read())
     except OSError as error:
         raise _problem(
             source,
