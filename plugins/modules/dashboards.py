@@ -13,8 +13,8 @@ description:
     writes a page that any browser opens. The page holds data, style and program; it loads nothing.
   - It draws panels of the types C(timeseries) and C(stat), with their units, legends and thresholds. A panel of another
     data source than Prometheus is named and not drawn.
-  - Prometheus is asked from inside of its pod, so that nothing has to be exposed or forwarded, and no NetworkPolicy has
-    to let anybody in.
+  - Prometheus is asked through the API server, as C(kubectl port-forward) does, so that nothing has to be exposed, and
+    no NetworkPolicy has to let anybody in.
 author:
   - Lambda Microservice Platform team (@lambda-microservice-platform)
 extends_documentation_fragment:
@@ -44,8 +44,7 @@ options:
     required: true
     suboptions:
       namespace: {description: The namespace., type: str, required: true}
-      pod: {description: 'Its pod, with wget, or bash and cat.', type: str, default: prometheus-platform-0}
-      container: {description: The container., type: str, default: prometheus}
+      pod: {description: Its pod., type: str, default: prometheus-platform-0}
       port: {description: The port that it listens on., type: int, default: 9090}
   minutes:
     description: How long before now the panels begin.
@@ -63,7 +62,7 @@ attributes:
     details: A page of other numbers tells nothing as a diff.
     support: none
 notes:
-  - It needs the right to run commands in Prometheus' pod (create C(pods/exec)).
+  - It needs the right to reach Prometheus' pod (get and create on C(pods/portforward)).
 requirements:
   - kubernetes >= 24.2
 """

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import ssl
 import subprocess
 import threading
 import time
 import urllib.error
-import urllib.request
 
 import pytest
 from kubernetes.utils.quantity import parse_quantity
 
-from .edge_load import AUTHORITY, URL
+from .edge_load import call
 
 pytestmark = pytest.mark.cluster
 
@@ -28,14 +26,6 @@ WITHIN_SECONDS = 240
 def get(kubeconfig: str, kind: str) -> dict:
     command = ["kubectl", "--kubeconfig", kubeconfig, "-n", "openfaas-fn", "get", kind, APP, "-o", "json"]
     return json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
-
-
-def call(path: str, body: object, **headers: str) -> dict:
-    trust = ssl.create_default_context(cafile=AUTHORITY)
-    content = {"Content-Type": "application/json", **headers}
-    request = urllib.request.Request(URL + path, json.dumps(body).encode(), content)  # noqa: S310 - the edge's address is https
-    with urllib.request.urlopen(request, timeout=60, context=trust) as answer:  # noqa: S310
-        return json.load(answer)
 
 
 def sleep_again_and_again(number: int, over: threading.Event) -> None:

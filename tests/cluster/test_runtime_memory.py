@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import ssl
 import subprocess
 import time
 import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.runtime_memory import memory
 
-from .edge_load import AUTHORITY, URL
+from .edge_load import call
 
 pytestmark = pytest.mark.cluster
 
@@ -55,14 +53,6 @@ fn handle(params: Value, _: Value) -> Result<Value, String> {
 }
 MEMORY = {"python": 220, "nodejs": 170, "rust": 240}
 """MiB of the 256 that a script's process may have, beside what its interpreter has."""
-
-
-def call(path: str, body: object, **headers: str) -> dict:
-    trust = ssl.create_default_context(cafile=AUTHORITY)
-    content = {"Content-Type": "application/json", **headers}
-    request = urllib.request.Request(URL + path, json.dumps(body).encode(), content)  # noqa: S310 - the edge's address is https
-    with urllib.request.urlopen(request, timeout=60, context=trust) as answer:  # noqa: S310
-        return json.load(answer)
 
 
 def pods() -> dict[str, dict]:

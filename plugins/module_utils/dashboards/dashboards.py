@@ -18,8 +18,8 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.dashb
     read,
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.dashboards.queries import (
-    Prometheus,
     Window,
+    all_series,
     embedded,
     window,
 )
@@ -28,6 +28,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.kuber
     Cluster,
     auth_argument_spec,
 )
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.prometheus.prometheus import POD, Prometheus
 
 ARGUMENT_SPEC: dict[str, Any] = {
     **auth_argument_spec(),
@@ -40,8 +41,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
         "required": True,
         "options": {
             "namespace": {"type": "str", "required": True},
-            "pod": {"type": "str", "default": "prometheus-platform-0"},
-            "container": {"type": "str", "default": "prometheus"},
+            "pod": {"type": "str", "default": POD},
             "port": {"type": "int", "default": 9090},
         },
     },
@@ -79,8 +79,7 @@ def run(
     panels = [panel for board in boards for panel in board.panels if not panel.elsewhere]
     shown = window(params["minutes"], params["scrape_seconds"], time.time())
     progress("%d panels of %d dashboards" % (len(panels), len(boards)))
-    prometheus = Prometheus(connect(params), **params["prometheus"])
-    series = prometheus.all_series(panels, shown)
+    series = all_series(Prometheus(connect(params), **params["prometheus"]), panels, shown)
     series_of = dict(zip((panel.name for panel in panels), series, strict=True))
     empty = [name for name, found in series_of.items() if not found]
     if not check_mode:

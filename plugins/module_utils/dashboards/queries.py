@@ -10,7 +10,6 @@ import math
 import re
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.concurrency import (
     all_or_error,
@@ -18,17 +17,10 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.concu
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.dashboards.panels import Panel
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.client import Cluster
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.exec import run_in_pod
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.prometheus.prometheus import Prometheus
 
 POINTS = 240
 """Of a line: about as many as a panel has pixels on a phone."""
-
-# With what an image of Prometheus has: upstream's busybox' wget, Debian's bash. It gives a head, an empty line, a body.
-_GET = r"""
-if command -v wget >/dev/null; then printf '\n\n' && exec wget -q -T 15 -O - "http://127.0.0.1:$0$1"; fi
-exec bash -c 'exec 3<>/dev/tcp/127.0.0.1/$0 && printf "GET %s HTTP/1.0\r\n\r\n" "$1" >&3 && cat <&3' "$0" "$1"
-"""
 
 _VARIABLE = re.compile(r"\$(?:__\w+|\{\w+\}|\w+)")
 _LABEL = re.compile(r"\{\{\s*(\w+)\s*\}\}")
@@ -92,79 +84,37 @@ def legend(pattern: str, labels: dict[str, str]) -> str:
     return " ".join(_LABEL.sub(lambda match: labels.get(match[1], ""), pattern).split())
 
 
-class Prometheus:
-    """One server, asked from inside of its pod: its NetworkPolicy lets in nobody who is not named, the API server's
-    proxy neither.
-    """
-
-    def __init__(self, cluster: Cluster, namespace: str, pod: str, container: str, port: int) -> None:
-        self.cluster, self.namespace, self.pod, self.container, self.port = cluster, namespace, pod, container, port
-
-    def ask(self, path: str, query: dict[str, Any] | None = None) -> Any:
-        """What ``data`` of the answer has (https://prometheus.io/docs/prometheus/latest/querying/api/)."""
-        target = f"/api/v1/{path}?{urlencode(query or {})}"
-        command = ["sh", "-c", _GET, str(self.port), target]
+def series_of(prometheus: Prometheus, panel: Panel, shown: Window) -> list[dict[str, Any]]:
+    """A panel's lines, sorted by name: ``name``, and ``values`` at the window's times, None where there is none."""
+    found = []
+    for query in panel.queries:
+        expression = expanded(query.expression, shown.variables)
+        asked = {"query": expression, "start": shown.start, "end": shown.end, "step": shown.step}
         try:
-            ran = run_in_pod(self.cluster, self.namespace, self.pod, command, container=self.container)
+            data = prometheus.ask("query_range", asked)
         except PlatformError as failure:
-            raise self._silent(failure.found or failure.what, failure.reason) from failure
-        try:
-            answer = json.loads(ran.stdout.replace("\r\n", "\n").partition("\n\n")[2])
-        except ValueError:
-            # wget shows no body of an answer that is an error, but its status.
-            answer = {"status": "error" if "HTTP/" in ran.stderr else "", "error": ran.stderr.strip()}
-        if answer["status"] == "success":
-            return answer["data"]
-        if answer["status"] == "error" and query:
+            if failure.reason != "answer":
+                raise
             raise PlatformError(
                 "Prometheus cannot answer a query",
-                where=query["query"],
-                found=str(answer["error"]),
+                where=expression,
+                found=failure.found,
                 expected="an answer within the time and the samples that Prometheus allows a query",
                 fix="correct the query in tools/dashboards/definitions.py, or ask for fewer minutes",
                 reason="answer",
-            )
-        raise self._silent(ran.stderr.strip() or ran.stdout.strip()[:300] or f"exit code {ran.code}", "answer")
+            ) from failure
+        for one in data["result"]:
+            values = placed(one["values"], shown)
+            if any(value is not None for value in values):
+                found.append({"name": legend(query.legend, one["metric"]), "values": values})
+    return sorted(found, key=lambda one: str(one["name"]))
 
-    def answers(self) -> None:
-        """Raises where it does not, so that not each query has to."""
-        self.ask("status/buildinfo")
 
-    def _silent(self, found: str, reason: str) -> PlatformError:
-        return PlatformError(
-            "Prometheus does not answer",
-            where=f"Pod {self.namespace}/{self.pod}, container {self.container}",
-            found=found,
-            expected=f"Prometheus' API on port {self.port} of the pod, and the right to run a command there",
-            fix="see that monitoring_enabled is true, that the pod runs (kubectl get pods -A | grep prometheus), and "
-            "that you may create pods/exec in its namespace",
-            reason=reason,
-        )
-
-    def series(self, panel: Panel, shown: Window) -> list[dict[str, Any]]:
-        """Each line of a panel, sorted by name: ``name``, and ``values`` at the window's times, None where there is
-        none."""
-        found = []
-        for query in panel.queries:
-            data = self.ask(
-                "query_range",
-                {
-                    "query": expanded(query.expression, shown.variables),
-                    "start": shown.start,
-                    "end": shown.end,
-                    "step": shown.step,
-                },
-            )
-            for one in data["result"]:
-                values = placed(one["values"], shown)
-                if any(value is not None for value in values):
-                    found.append({"name": legend(query.legend, one["metric"]), "values": values})
-        return sorted(found, key=lambda one: str(one["name"]))
-
-    def all_series(self, panels: list[Panel], shown: Window) -> list[list[dict[str, Any]]]:
-        """Those of each panel, asked for side by side."""
-        self.answers()
-        return all_or_error("panels cannot be drawn", concurrently(lambda panel: self.series(panel, shown), panels))
+def all_series(prometheus: Prometheus, panels: list[Panel], shown: Window) -> list[list[dict[str, Any]]]:
+    """Those of each panel, asked for side by side, once one question has shown that there is somebody to ask."""
+    prometheus.ask("status/buildinfo")
+    asked = concurrently(lambda panel: series_of(prometheus, panel, shown), panels)
+    return all_or_error("panels cannot be drawn", asked)
 
 
 def placed(samples: list[list[Any]], shown: Window) -> list[float | None]:

@@ -1,10 +1,7 @@
 # Copyright: Contributors to the lambda_microservice.platform project
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether Prometheus sees everything and says that all is well, as its own API tells it.
-
-Answers are those of https://prometheus.io/docs/prometheus/latest/querying/api/.
-"""
+"""Whether Prometheus sees everything and says that all is well, as its own API tells it."""
 
 from __future__ import annotations
 
@@ -15,8 +12,8 @@ from typing import Any, TypeVar
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.concurrency import wait_until
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.client import Cluster
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.exec import run_in_pod
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.objects import Object
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.prometheus.prometheus import POD, Prometheus
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.checks import (
     Doubtful,
     Found,
@@ -29,7 +26,7 @@ MONITORING_SPEC: Object = {
     "type": "dict",
     "options": {
         "namespace": {"type": "str", "required": True},
-        "pod": {"type": "str", "default": "prometheus-platform-0"},
+        "pod": {"type": "str", "default": POD},
         "receivers": {"type": "int", "default": 0},
     },
 }
@@ -37,20 +34,13 @@ MONITORING_SPEC: Object = {
 WATCHDOG = "Watchdog"
 """The alert that fires always: without it, no other would come either."""
 
-# With what either image has: upstream's has busybox' wget, Debian's has bash. From inside, since NetworkPolicies let
-# nobody else in.
-_GET = """
-if command -v wget >/dev/null; then exec wget -q -T 15 -O - "http://127.0.0.1:9090$0"; fi
-exec bash -c 'exec 3<>/dev/tcp/127.0.0.1/9090; printf "GET %s HTTP/1.0\\r\\n\\r\\n" "$0" >&3; cat <&3' "$0"
-"""
-
 
 def monitoring_targets(cluster: Cluster, options: Object, wait_seconds: float) -> Found:
     """Every target that Prometheus found answers."""
 
     def state() -> tuple[list[Object], list[str]]:
-        told = _ask(cluster, options, "/api/v1/targets?state=active")["activeTargets"]
-        pools = _ask(cluster, options, "/api/v1/scrape_pools")["scrapePools"]
+        told = _ask(cluster, options, "targets", {"state": "active"})["activeTargets"]
+        pools = _ask(cluster, options, "scrape_pools")["scrapePools"]
         return told, pools
 
     targets, pools = _patiently(state, wait_seconds, 3, done=lambda found: found[0] and not _not_up(found[0]))
@@ -80,7 +70,7 @@ def monitoring_rules(cluster: Cluster, options: Object, wait_seconds: float) -> 
     """Each rule has been evaluated, and without an error."""
 
     def state() -> list[Object]:
-        groups = _ask(cluster, options, "/api/v1/rules")["groups"]
+        groups = _ask(cluster, options, "rules")["groups"]
         return [rule for group in groups for rule in group["rules"]]
 
     rules = _patiently(
@@ -105,8 +95,8 @@ def monitoring_alerts(cluster: Cluster, options: Object, wait_seconds: float) ->
     failover that went well is told for a quarter of an hour."""
 
     def state() -> tuple[str, list[Object]]:
-        alerts = _ask(cluster, options, "/api/v1/alerts")["alerts"]
-        managers = _ask(cluster, options, "/api/v1/alertmanagers")["activeAlertmanagers"]
+        alerts = _ask(cluster, options, "alerts")["alerts"]
+        managers = _ask(cluster, options, "alertmanagers")["activeAlertmanagers"]
         firing = [alert for alert in alerts if alert["state"] == "firing"]
         names = {alert["labels"]["alertname"] for alert in firing}
         missing = "" if WATCHDOG in names else f"{WATCHDOG} does not fire"
@@ -199,28 +189,9 @@ def _told(alert: Object) -> str:
     return f"{labels['alertname']} {json.dumps(shown, sort_keys=True)}" + (f" ({summary})" if summary else "")
 
 
-def _ask(cluster: Cluster, options: Object, path: str) -> Any:
-    """The data of an answer. A Prometheus that has not started yet is asked again by who asks."""
-    where = f"Pod {options['namespace']}/{options['pod']}"
-    ran = run_in_pod(cluster, options["namespace"], options["pod"], ["sh", "-c", _GET, path], container="prometheus")
-    body = ran.stdout
-    if body.startswith("HTTP/"):
-        body = body.replace("\r\n", "\n").partition("\n\n")[2]
-    try:
-        answer = json.loads(body)
-        if answer["status"] == "success":
-            return answer["data"]
-        found = str(answer)
-    except (ValueError, LookupError, TypeError):
-        found = (ran.stderr or body or f"exit code {ran.code}").strip()[:300]
-    raise PlatformError(
-        "Prometheus does not answer",
-        where=where,
-        found=found,
-        expected=f"JSON of {path}",
-        fix=f"look at kubectl -n {options['namespace']} logs {options['pod']} -c prometheus",
-        reason="monitoring",
-    )
+def _ask(cluster: Cluster, options: Object, path: str, query: Object | None = None) -> Any:
+    """A Prometheus that has not started yet is asked again by who asks."""
+    return Prometheus(cluster, options["namespace"], options["pod"]).ask(path, query)
 
 
 CHECKS: dict[str, Callable[[Cluster, Object, float], Found]] = {

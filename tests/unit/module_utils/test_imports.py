@@ -16,8 +16,8 @@ ROWS = [
     {"errors", "interruption"},
     {"concurrency", "programs"},
     {"kubernetes"},
-    {"helm", "rollout", "policy", "secret", "image", "dashboards", "elasticsearch"},
-    {"chart", "logs"},
+    {"helm", "rollout", "policy", "secret", "image", "elasticsearch", "prometheus"},
+    {"chart", "logs", "dashboards"},
     {"verify"},
     {"drill"},
 ]

@@ -10,13 +10,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 from unittest import mock
-from urllib.parse import parse_qsl
 
 import pytest
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.dashboards import dashboards, queries
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.dashboards import dashboards
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.dashboards.panels import Panel, read
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.dashboards.queries import expanded, window
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.exec import Ran
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.prometheus import prometheus as client
 
 ROOT = Path(__file__).resolve().parents[4]
 FOLDER = ROOT / "roles/monitoring/files/dashboards"
@@ -48,22 +48,19 @@ class SamplePrometheus:
             for query in panel.queries
         }
 
-    def run_in_pod(
-        self, cluster: Any, namespace: str, pod: str, command: list[str], *, container: str | None = None
-    ) -> Ran:
+    def get_from_pod(
+        self, cluster: Any, namespace: str, pod: str, port: int, path: str, query: dict[str, Any] | None = None
+    ) -> bytes:
         """In the place of the one that speaks to the cluster."""
-        assert (namespace, pod, container, command[3]) == ("monitoring", "prometheus-platform-0", "prometheus", "9090")
-        path, _, asked = command[4].partition("?")
-        query = dict(parse_qsl(asked))
-        self.asked.append((path, query))
-        answer: dict[str, Any] = {"status": "success", "data": {"version": "2.53.3"}}
-        if self.refused and self.refused in query.get("query", ""):
-            answer = {"status": "error", "errorType": "bad_data", "error": "parse error: unexpected end"}
-        elif query:
-            answer["data"] = {"resultType": "matrix", "result": self.answer(query)}
-        return Ran(0, f"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{json.dumps(answer)}", "")
+        assert (namespace, pod, port) == ("monitoring", "prometheus-platform-0", 9090)
+        self.asked.append((path, query or {}))
+        if query and self.refused and self.refused in query["query"]:
+            found = '400 Bad Request: {"status":"error","error":"parse error: unexpected end"}'
+            raise PlatformError("a pod answers otherwise than it should", found=found, reason="answer")
+        data = {"resultType": "matrix", "result": self.answer(query)} if query else {"version": "2.53.3"}
+        return json.dumps({"status": "success", "data": data}).encode()
 
-    def answer(self, query: dict[str, str]) -> list[dict[str, Any]]:
+    def answer(self, query: dict[str, Any]) -> list[dict[str, Any]]:
         panel, legend = self.panels[query["query"]]
         if panel.title in self.silent:
             return []
@@ -94,12 +91,7 @@ class SamplePrometheus:
 
 
 def arguments(folder: Path, **given: Any) -> dict[str, Any]:
-    prometheus = {
-        "namespace": "monitoring",
-        "pod": "prometheus-platform-0",
-        "container": "prometheus",
-        "port": 9090,
-    }
+    prometheus = {"namespace": "monitoring", "pod": "prometheus-platform-0", "port": 9090}
     return {
         "folder": str(FOLDER),
         "page": str(PAGE),
@@ -112,7 +104,7 @@ def arguments(folder: Path, **given: Any) -> dict[str, Any]:
 
 
 def drawn(params: dict[str, Any], prometheus: Any, check_mode: bool = False) -> dict[str, Any]:
-    with mock.patch.object(queries, "run_in_pod", autospec=True, side_effect=prometheus.run_in_pod):
+    with mock.patch.object(client, "get_from_pod", autospec=True, side_effect=prometheus.get_from_pod):
         return dashboards.run(params, check_mode, False, lambda line: None, connect=lambda params: None)  # type: ignore
 
 

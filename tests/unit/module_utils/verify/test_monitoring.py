@@ -6,7 +6,7 @@ import json
 
 import pytest
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.exec import Ran
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.prometheus import prometheus
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify import monitoring
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.checks import Doubtful, Passed
 
@@ -31,18 +31,18 @@ def alert(name, state="firing", **labels):
 def says(monkeypatch):
     """Answers by path; each may be a list of those that come one after the other, or a text that is no JSON."""
 
-    def prepare(headers="HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n", **answers):
+    def prepare(**answers):
         given = {name: list(answer) if isinstance(answer, list) else [answer] for name, answer in answers.items()}
 
-        def run_in_pod(_cluster, namespace, pod, command, *, container=None):
-            assert (namespace, pod, container) == ("monitoring", "prometheus-platform-0", "prometheus")
-            name = command[-1].removeprefix("/api/v1/").partition("?")[0]
+        def get_from_pod(_cluster, namespace, pod, port, path, query=None):
+            assert (namespace, pod, port) == ("monitoring", "prometheus-platform-0", 9090)
+            name = path.removeprefix("/api/v1/")
             answer = given[name].pop(0) if len(given[name]) > 1 else given[name][0]
             if isinstance(answer, str):
-                return Ran(1, "", answer)
-            return Ran(0, headers + json.dumps({"status": "success", "data": answer}), "")
+                return answer.encode()
+            return json.dumps({"status": "success", "data": answer}).encode()
 
-        monkeypatch.setattr(monitoring, "run_in_pod", run_in_pod)
+        monkeypatch.setattr(prometheus, "get_from_pod", get_from_pod)
 
     return prepare
 
@@ -51,9 +51,8 @@ def pools(*jobs):
     return {"scrapePools": [f"podMonitor/monitoring/{job}/0" for job in jobs]}
 
 
-@pytest.mark.parametrize("headers", ["", "HTTP/1.0 200 OK\r\nX: y\r\n\r\n", "HTTP/1.0 200 OK\nX: y\n\n"])
-def test_targets_that_are_up(says, headers):
-    says(headers, targets={"activeTargets": [target("redis"), target("envoy")]}, scrape_pools=pools("redis", "envoy"))
+def test_targets_that_are_up(says):
+    says(targets={"activeTargets": [target("redis"), target("envoy")]}, scrape_pools=pools("redis", "envoy"))
     found = monitoring.monitoring_targets(None, OPTIONS, 0)
     assert found == Passed("2 targets of 2 jobs are up")
 
