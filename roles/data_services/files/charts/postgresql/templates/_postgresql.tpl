@@ -73,9 +73,7 @@ containers:
     volumeMounts:
       {{- include "postgresql.memberMounts" . | nindent 6 }}
       # Patroni keeps the leader's lock in the API; nothing else in the pod sees the token.
-      - name: token
-        mountPath: /var/run/secrets/kubernetes.io/serviceaccount
-        readOnly: true
+      {{- include "library.tokenMount" . | nindent 6 }}
   - name: steward
     {{- include "postgresql.sidecar" . | nindent 4 }}
     command: [sh, /scripts/steward]
@@ -136,14 +134,7 @@ volumes:
       secretName: {{ .root.Values.secrets.roles }}
       defaultMode: 0440
   {{- include "postgresql.certificateVolume" .root.Values.secrets.postgresql | nindent 2 }}
-  - name: token
-    projected:
-      defaultMode: 0440
-      sources:
-        - serviceAccountToken: {path: token, expirationSeconds: 3607}
-        - configMap:
-            name: kube-root-ca.crt
-            items: [{key: ca.crt, path: ca.crt}]
+  {{- include "library.tokenVolume" . | nindent 2 }}
   {{- include "library.writableVolumes" . | indent 2 }}
 {{- end }}
 

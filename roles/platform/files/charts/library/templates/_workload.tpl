@@ -74,6 +74,30 @@ spec:
   {{- end }}
 {{- end -}}
 
+{{/* A whole DaemonSet. What stands beside it is its ServiceAccount: a drain leaves its pods where they are, and nobody asks them by a name. */}}
+{{- define "library.daemonset" -}}
+{{- $context := merge (dict "kind" "DaemonSet") . -}}
+{{- $values := include "library.values" $context | fromYaml -}}
+apiVersion: apps/v1
+kind: DaemonSet
+metadata:
+  {{- include "library.metadata" $context | nindent 2 }}
+spec:
+  revisionHistoryLimit: {{ $values.revisionHistoryLimit }}
+  minReadySeconds: {{ $values.minReadySeconds }}
+  {{- with $values.strategy }}
+  updateStrategy:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  selector:
+    matchLabels:
+      {{- include "library.selectorLabels" $context | nindent 6 }}
+  template:
+    {{- include "library.podTemplate" $context | nindent 4 }}
+---
+{{ include "library.serviceAccount" $context }}
+{{- end -}}
+
 {{/* What stands beside a workload: ServiceAccount, Service, PodDisruptionBudget, HorizontalPodAutoscaler. */}}
 {{- define "library.companions" -}}
 {{ include "library.serviceAccount" . }}
