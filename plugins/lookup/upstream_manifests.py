@@ -12,8 +12,7 @@ description:
   - Reads the objects of a release from a URL, a Go module, a chart, a file or a folder, checks them against a
     checksum, and keeps what came from elsewhere in the user's cache, so that a later run asks nobody.
   - Its CustomResourceDefinitions are megabytes, too many for variables and templates. They are left in a file of
-    JSON, which
-    the module M(lambda_microservice.platform.policy) takes as O(lambda_microservice.platform.policy#module:files).
+    JSON, which the module M(lambda_microservice.platform.policy) takes as O(lambda_microservice.platform.policy#module:files).
 author:
   - Lambda Microservice Platform team (@lambda-microservice-platform)
 options:
@@ -21,8 +20,7 @@ options:
     description:
       - The sources. V(https://HOST/FILE) is downloaded, V(go:MODULE@VERSION/FILE) is a file of a Go module,
         V(oci://REGISTRY/CHART:VERSION) and a folder with a C(Chart.yaml) are rendered by Helm without values, and
-        another
-        path is a file, or a folder whose YAML files are read by name.
+        another path is a file, or a folder whose YAML files are read by name.
     type: list
     elements: str
     required: true
