@@ -12,7 +12,8 @@ description:
   - Reads the objects of a release from a URL, a Go module, a chart, a file or a folder, checks them against a
     checksum, and keeps what came from elsewhere in the user's cache, so that a later run asks nobody.
   - Its CustomResourceDefinitions are megabytes, too many for variables and templates. They are left in a file of
-    JSON, which the module M(lambda_microservice.platform.policy) takes as O(lambda_microservice.platform.policy#module:files).
+    JSON, which the module M(lambda_microservice.platform.policy) takes as
+    O(lambda_microservice.platform.policy#module:files).
 author:
   - Lambda Microservice Platform team (@lambda-microservice-platform)
 options:
