@@ -309,7 +309,12 @@ def play(small, token, tmp_path, namespace):
         ]
         (tmp_path / "play.yml").write_text(PLAY % timeout)
         variables = json.dumps({"releases": releases, "token": token, "helm": helm()})
-        environment = {**os.environ, "TMPDIR": str(temporary), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+        environment = {
+            **os.environ,
+            "TMPDIR": str(temporary),
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "PYTHONFAULTHANDLER": "1",  # see ended()
+        }
         program = str(Path(sys.executable).with_name("ansible-playbook"))
         argv = [program, "-i", "localhost,", "-c", "local", str(tmp_path / "play.yml"), "-e", variables]
         return subprocess.Popen(
@@ -341,6 +346,20 @@ def wait_for_helms(play, number, run):
         time.sleep(0.1)
 
 
+def ended(run, seconds):
+    """The output of a run that has to end within that time; where it does not, what each of its threads waits for."""
+    try:
+        return run.communicate(timeout=seconds)[0]
+    except subprocess.TimeoutExpired:
+        tree = subprocess.run(["ps", "-eo", "pid,ppid,stat,wchan:20,args"], capture_output=True, text=True, check=True)
+        run.send_signal(signal.SIGABRT)
+        try:
+            output = run.communicate(timeout=10)[0]
+        except subprocess.TimeoutExpired as still:
+            output = "another process holds its output: %r" % still.output
+        pytest.fail("it goes on: %s\n%s" % (output, tree.stdout))
+
+
 def kubeconfigs_in(play):
     return list(play.temporary.rglob("kubeconfig"))
 
@@ -351,7 +370,7 @@ def test_a_tasks_timeout_ends_helm_and_removes_its_folder(play, number) -> None:
     wait_for_helms(play, number, run)
     assert kubeconfigs_in(play)
     began = time.monotonic()
-    output = run.communicate(timeout=60)[0]
+    output = ended(run, 60)
     assert "Timed out after 10 second(s)" in output
     # What is left of the 10 s, and helm's own end.
     assert time.monotonic() - began < 10 + 8, output
@@ -364,7 +383,7 @@ def test_a_signal_ends_helm_and_removes_its_folder(play, number) -> None:
     wait_for_helms(play, 2, run)
     assert kubeconfigs_in(play)
     run.send_signal(number)
-    run.communicate(timeout=30)
+    ended(run, 30)
     until = time.monotonic() + 15
     while helms_in(play.temporary) or kubeconfigs_in(play):
         assert time.monotonic() < until
