@@ -17,14 +17,15 @@ _ALIKE_FROM = 7
 def find_unknown(given: Iterable[str], roles: Collection[str], known: Collection[str]) -> Iterator[PlatformError]:
     """An error for each name of ``given`` that ``known`` has not, and that begins like a role or is one letter off."""
     by_length: dict[int, list[str]] = {}
-    for name in known:
+    public = [name for name in known if not name.startswith("_")]  # the others are the roles' own
+    for name in public:
         by_length.setdefault(len(name), []).append(name)
     for name in sorted(set(given) - set(known)):
         close = (other for length in range(len(name) - 1, len(name) + 2) for other in by_length.get(length, ()))
         misspelt = next((other for other in close if _one_edit(name, other)), None)
         if misspelt is None and not any(_alike(head, role) for head in _heads(name) for role in roles):
             continue
-        nearest = misspelt or max(known, key=lambda other: difflib.SequenceMatcher(None, name, other).ratio())
+        nearest = misspelt or max(public, key=lambda other: difflib.SequenceMatcher(None, name, other).ratio())
         yield PlatformError(
             f"no role knows the variable {name}",
             expected=f"one that a role knows; the nearest is {nearest}",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from .evaluation import KNOWN, PLAYBOOKS, ROLES
 
 NAMES = [role.name for role in ROLES + PLAYBOOKS]
+PUBLIC = sorted(name for name in KNOWN if not name.startswith("_"))
 
 
 def unknown(*names: str) -> list[str]:
@@ -41,7 +42,13 @@ def test_the_nearest_known_one_is_named(name: str, nearest: str):
     assert "platform_unknown_variables=allow" in told
 
 
-@given(name=st.sampled_from(sorted(KNOWN)), at=st.integers(0, 60), letter=st.sampled_from("abcxyz_"))
+def test_a_roles_own_variable_is_never_the_nearest():
+    names = [*KNOWN, "__platform_receivers"]
+    (error,) = find_unknown(["platform_receivers"], NAMES, names)
+    assert "the nearest is __" not in str(error) and "the nearest is " in str(error)
+
+
+@given(name=st.sampled_from(PUBLIC), at=st.integers(0, 60), letter=st.sampled_from("abcxyz_"))
 def test_one_wrong_letter_is_seen(name: str, at: int, letter: str):
     at %= len(name)
     wrong = name[:at] + letter + name[at + 1 :]
