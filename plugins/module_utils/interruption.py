@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,12 @@ class Interrupted(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.number = number
+
+
+_NUDGE = signal.SIGURG
+"""Does nothing where no handler is, so the programs that are started do not care for it."""
+
+_NUDGES_AFTER_SECONDS = (0.01, 0.1, 0.5, 1, 2, 4)
 
 
 @contextlib.contextmanager
@@ -35,9 +42,51 @@ def interruptible() -> Iterator[None]:
             signal.signal(other, signal.SIG_IGN)
         raise Interrupted(number)
 
-    before = {number: signal.signal(number, interrupt) for number in numbers}
+    with _signals_wake_waits():
+        before = {number: signal.signal(number, interrupt) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _signals_wake_waits() -> Iterator[None]:
+    """Until the end of the block, a signal that has a handler in Python reaches the main thread in its waits.
+
+    Python runs handlers in the main thread, between two steps of it. A signal that comes just before the thread begins
+    to wait for another one, or that the kernel gives to another one, is noted and wakes nobody: on a busy machine one
+    Ctrl-C in five was lost while helm ran. The wait is nudged then.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    over = threading.Event()
+    main = threading.main_thread().ident or 0
+
+    def watch() -> None:
+        while not over.is_set():
+            if set(os.read(reader, 64)) <= {_NUDGE}:
+                continue
+            began = 0.0
+            for after in _NUDGES_AFTER_SECONDS:
+                if over.wait(after - began):
+                    return
+                began = after
+                signal.pthread_kill(main, _NUDGE)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    ours = signal.signal(_NUDGE, lambda number, frame: None)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    watcher.start()
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        over.set()
+        signal.set_wakeup_fd(before)
+        with contextlib.suppress(BlockingIOError):  # full: it is awake
+            os.write(writer, bytes([_NUDGE]))
+        watcher.join()
+        os.close(reader)
+        os.close(writer)
+        signal.signal(_NUDGE, ours or signal.SIG_DFL)
