@@ -31,6 +31,7 @@ GIVEN = {
     "logging_elasticsearch_snapshot_s3": BUCKET,
     "platform_images_file": str(ROOT / "tests/images.json"),
     "platform_image_registry": "",
+    "platform_image_pull_secrets": [{"name": "registry"}],
 }
 PLANTED = "pl4nted"
 UID = "0b6f0d4a-93c1-4d3e-8d57-2f1f2a0c7e11"
@@ -256,6 +257,13 @@ def test_nobody_calls_kibana_and_only_three_call_elasticsearch(rendered: Run) ->
     ]
     callers = {peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for peer in rule["from"]}
     assert callers == {"elastic-operator", "kibana", "logstash"}
+
+
+def test_every_pod_pulls_with_the_secrets_of_the_inventory(custom: dict[str, Any], rendered: Run) -> None:
+    (nodes,) = custom["Elasticsearch"]["nodeSets"]
+    of = [nodes, custom["Kibana"], custom["Logstash"], custom["Beat"]["daemonSet"]]
+    assert [each["podTemplate"]["spec"]["imagePullSecrets"] for each in of] == [[{"name": "registry"}]] * 4
+    assert rendered.release("elastic-operator")["values"]["imagePullSecrets"] == [{"name": "registry"}]
 
 
 def test_the_operators_image_is_named_in_the_charts_parts(rendered: Run) -> None:
