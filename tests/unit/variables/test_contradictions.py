@@ -151,7 +151,7 @@ def test_the_defaults_contradict_nothing():
         ({**ELASTIC, "logging_elasticsearch_rollover_days": 0}, "logging_elasticsearch_rollover_days 0"),
         ({**ELASTIC, "logging_elasticsearch_snapshot_s3": {"bucket": "b", "secret": "s"}}, "without endpoint, region"),
         ({**ELASTIC, **NO_UPSTREAM, "monitoring_grafana_enabled": False},
-         "the images of eck-operator, elasticsearch, kibana, logstash, filebeat.*logging_backend victorialogs"),
+         "the images of eck-operator, elasticsearch, kibana, logstash, filebeat, .*logging_backend victorialogs"),
         (NO_UPSTREAM, "cannot have the images of grafana.*monitoring_grafana_enabled"),
         ({**ELASTIC, "platform_images": {"elasticsearch": {"digest": f"sha256:{'0' * 64}"}}}, "a digest and no tag"),
     ],

@@ -20,7 +20,7 @@ from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.varia
 
 _LOGGING = {
     "victorialogs": ("victorialogs", "vlagent"),
-    "elastic": ("eck-operator", "elasticsearch", "kibana", "logstash", "filebeat"),
+    "elastic": ("eck-operator", "elasticsearch", "kibana", "logstash", "filebeat", "elasticsearch-exporter"),
 }
 # What playbooks/images.yml does not build, and what to do without it.
 _UPSTREAMS_ALONE = (

@@ -67,6 +67,9 @@ def test_elastic_is_refused_where_its_images_cannot_be_had(collections: Path, tm
     done = run(collections, "site", "--tags", "logging", "-e", TABLE, *wanted, folder=tmp_path)
     assert done.rc != 0
     said = " ".join(done.output.split())
-    assert "cannot have the images of eck-operator, elasticsearch, kibana, logstash, filebeat" in said
+    assert (
+        "cannot have the images of eck-operator, elasticsearch, kibana, logstash, filebeat, elasticsearch-exporter"
+        in said
+    )
     assert "To do: take logging_backend victorialogs" in said
     assert not done.calls
