@@ -25,7 +25,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.kuber
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.prometheus.prometheus import Prometheus
 
 from . import checkout
-from .checkout import ROOT, playbook, until
+from .checkout import ROOT, playbook, run, until
 from .sleeping import Callers
 
 pytestmark = pytest.mark.cluster
@@ -157,20 +157,18 @@ def told(cluster: Cluster, own_namespace: str) -> Iterator[Told]:
     """A receiver of the test's own, which Alertmanager has while the tests run."""
     restricted = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
     cluster.patch({"apiVersion": "v1", "kind": "Namespace", "name": own_namespace}, restricted, "test")
-    objects = receiver_objects(own_namespace)
-    receivers = [{"name": "test", "type": "webhook", "secret": {"name": f"test-{RECEIVER}", "key": "url"}}]
-    try:
-        for each in objects:
+    amtool = ROOT / ".local" / "amtool"
+    run(ROOT / "tools" / "go-programs", "amtool", amtool, seconds=1800)
+    receiver = {"name": "test", "type": "webhook", "secret": {"name": f"test-{RECEIVER}", "key": "url"}}
+    with ExitStack() as stack:
+        for each in receiver_objects(own_namespace):
             cluster.apply(each, "test")
+            stack.callback(cluster.delete, each)
         told = Told(cluster, own_namespace)
-        site(monitoring_receivers=receivers)
+        stack.callback(site)
+        site(monitoring_receivers=[receiver], monitoring_amtool_binary=str(amtool / "amtool"))
         until(lambda: try_it(cluster, told), 240)
         yield told
-    finally:
-        site()
-        for each in objects:
-            if each["metadata"]["namespace"] == MONITORING:
-                cluster.delete(each)
 
 
 @contextmanager
