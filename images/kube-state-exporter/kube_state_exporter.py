@@ -1,8 +1,8 @@
 """The series of kube-state-metrics that the platform's rules and dashboards use, under the same names and labels.
 
-For clusters that cannot pull kube-state-metrics. Each scrape lists the objects anew, one kind after the other, from the API server's
-cache: nothing is kept in memory between scrapes, and what is shown is never older than the scrape. What the series mean is described
-at https://github.com/kubernetes/kube-state-metrics/tree/main/docs/metrics; a quantity is in its base unit (cores, bytes).
+For clusters that cannot pull kube-state-metrics; beside upstream's it tells what that cannot (platform_...). Each scrape lists the
+objects anew, one kind after the other, from the API server's cache: nothing is kept in memory between scrapes, and what is shown is
+never older than the scrape. What the series mean is described at https://github.com/kubernetes/kube-state-metrics/tree/main/docs/metrics; a quantity is in its base unit (cores, bytes).
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import http.client
 import json
 import os
 import re
+import socket
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from decimal import Decimal
@@ -29,7 +31,9 @@ Sample = tuple[tuple[str, ...], float]
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TIMEOUT_SECONDS = 10
+LOOK_AGAIN_SECONDS = 30
 CERTIFICATE_ANNOTATION = "certificate-expires"
+REHEARSED_ANNOTATION = "lambda-microservice.platform/restore-rehearsed"
 
 _FACTORS = {
     "": Decimal(1),
@@ -137,6 +141,16 @@ def _certificate(pod: Object) -> Iterator[Sample]:
     if ends := pod["metadata"].get("annotations", {}).get(CERTIFICATE_ANNOTATION):
         volumes = (volume for volume in pod["spec"].get("volumes", ()) if volume["name"] == "certificate")
         yield (next(volumes, {}).get("secret", {}).get("secretName", ""),), seconds(ends)
+
+
+def _rehearsed(namespace: Object) -> Iterator[Sample]:
+    """When the last restore succeeded that was made to try it, as playbooks/tasks/restore-rehearsed.yml notes it."""
+    if noted := namespace["metadata"].get("annotations", {}).get(REHEARSED_ANNOTATION):
+        yield (), seconds(noted)
+
+
+def _created(obj: Object) -> Iterator[Sample]:
+    yield (), seconds(obj["metadata"]["creationTimestamp"])
 
 
 def _quota(quota: Object) -> Iterator[Sample]:
@@ -253,6 +267,10 @@ KINDS: dict[str, tuple[Identity, Series]] = {
             "kube_node_status_allocatable": (("resource", "unit"), _allocatable),
         },
     ),
+    "api/v1/namespaces": (
+        {"namespace": "name"},
+        {"kube_namespace_created": ((), _created), "platform_restore_rehearsed_seconds": ((), _rehearsed)},
+    ),
     "apis/batch/v1/jobs": (
         {"namespace": "namespace", "job_name": "name"},
         {
@@ -350,9 +368,46 @@ class State(Collector):
                 connection.close()
 
 
+class Forbidden(Collector):
+    """Whether a connection can be opened that the NetworkPolicies forbid: then they have no effect.
+
+    A target that is away is not told from one that is out of reach. ``target`` is HOST:PORT.
+    """
+
+    NAME = "platform_forbidden_connection_open"
+
+    def __init__(self, target: str) -> None:
+        host, _colon, port = target.rpartition(":")
+        self.target, self.address = target, (host, int(port))
+        self.open: bool | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        metric = GaugeMetricFamily(self.NAME, "1: NetworkPolicies have no effect.", labels=["target"])
+        if self.open is not None:
+            metric.add_metric([self.target], float(self.open))
+        yield metric
+
+    def look(self) -> None:
+        """Where policies are enforced, nothing answers until the time is over; no scrape waits for that."""
+        try:
+            socket.create_connection(self.address, timeout=TIMEOUT_SECONDS).close()
+            self.open = True
+        except OSError:
+            self.open = False
+
+    def keep_looking(self) -> None:
+        while True:
+            self.look()
+            time.sleep(LOOK_AGAIN_SECONDS)
+
+
 def main(port: str = "8080", prefix: str = "") -> None:
     registry = CollectorRegistry()
     registry.register(State(Cluster(), kinds(prefix)))
+    if target := os.environ.get("FORBIDDEN_TARGET"):
+        forbidden = Forbidden(target)
+        registry.register(forbidden)
+        threading.Thread(target=forbidden.keep_looking, daemon=True).start()
     start_http_server(int(port), registry=registry)
     threading.Event().wait()
 

@@ -140,6 +140,22 @@ options:
       namespace: {description: The namespace., type: str, required: true}
       pod: {description: The pod of Prometheus., type: str, default: prometheus-platform-0}
       receivers: {description: How many receivers of alerts there are. None is a warning., type: int, default: 0}
+  grafana:
+    description: Grafana, its administrator's password and its data sources. Without it, it is not looked at.
+    type: dict
+    suboptions:
+      namespace: {description: The namespace., type: str, required: true}
+      pod: {description: The pod of Grafana., type: str, default: grafana-0}
+      port: {description: The port of its API., type: int, default: 3000}
+      secret:
+        description: The Secret whose key C(admin-password) is that of C(admin).
+        type: str
+        default: grafana
+      sources:
+        description: The uids of the data sources that must be there and answer.
+        type: list
+        elements: str
+        required: true
   logging:
     description: The logs' store and its agents. Without it, they are not looked at.
     type: dict

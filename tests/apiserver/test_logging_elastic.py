@@ -77,6 +77,7 @@ def role(plane: ControlPlane, chart: str, tmp_path_factory: pytest.TempPathFacto
     given = {
         "platform_kubeconfig": str(plane.kubeconfig),
         "platform_images_file": str(ROOT / "tests/images.json"),
+        "platform_image_pull_secrets": [{"name": "registry"}],
         "ingress_accept_anonymous": True,
         # Nothing here answers at an address that a cluster would have.
         "platform_api_server_addresses": ["10.0.0.1/32"],
@@ -275,6 +276,7 @@ def test_every_pod_is_admitted_where_pod_security_is_restricted(
     for app in ("elasticsearch", "logstash", "kibana"):
         for pod in pods(own, app):
             assert pod["spec"]["automountServiceAccountToken"] is False, app
+            assert pod["spec"]["imagePullSecrets"] == [{"name": "registry"}], app
 
 
 def test_filebeat_is_on_every_node_and_only_its_namespace_is_privileged(own: Any, operator: Program) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
 import time
-import urllib.error
 
 import pytest
 from kubernetes.utils.quantity import parse_quantity
 
-from .edge_load import call
+from .sleeping import Callers
 
 pytestmark = pytest.mark.cluster
 
@@ -28,18 +26,6 @@ def get(kubeconfig: str, kind: str) -> dict:
     return json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
 
 
-def sleep_again_and_again(number: int, over: threading.Event) -> None:
-    user = {"X-User-ID": f"places-{time.time_ns()}-{number}"}
-    script = {"script_content": f"import time\ntime.sleep({SLEEP_SECONDS})\nresult = 1"}
-    session = call("/api/v1/initialize", script, **user, **{"Language-Title": "python-places"})
-    while not over.is_set():
-        try:
-            call(f"/api/v1/execute/{session['request_id']}", {"params": {}}, **user)
-        except urllib.error.HTTPError as error:
-            assert error.code == 503, error  # no room: what the test is about
-            over.wait(0.5)
-
-
 def test_sleeping_scripts_scale_out(kubeconfig):
     hpa = get(kubeconfig, "hpa")
     metrics = [metric["type"] for metric in hpa["spec"]["metrics"]]
@@ -47,13 +33,10 @@ def test_sleeping_scripts_scale_out(kubeconfig):
         pytest.skip("runtimes_places_percent is 0 here")
     before = get(kubeconfig, "deployment")["spec"]["replicas"]
     assert before < hpa["spec"]["maxReplicas"], "it has as many pods as it may have: wait until it has fewer"
-    over = threading.Event()
-    callers = [threading.Thread(target=sleep_again_and_again, args=(number, over)) for number in range(CALLERS)]
-    began = time.monotonic()
-    for caller in callers:
-        caller.start()
     most = 0.0
-    try:
+    with Callers(SLEEP_SECONDS) as callers:
+        began = time.monotonic()
+        callers.at_least(CALLERS)
         while time.monotonic() - began < WITHIN_SECONDS:
             time.sleep(3)
             status = get(kubeconfig, "hpa")["status"]
@@ -63,10 +46,6 @@ def test_sleeping_scripts_scale_out(kubeconfig):
             replicas = get(kubeconfig, "deployment")["spec"]["replicas"]
             if replicas > before:
                 break
-    finally:
-        over.set()
-        for caller in callers:
-            caller.join(timeout=60)
     print(f"places used: {most:.0f} %, {before} to {replicas} pods after {time.monotonic() - began:.0f} s")
     assert replicas > before, f"places used {most:.0f} %, status {status}"
     assert most > 70

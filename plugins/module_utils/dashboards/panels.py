@@ -15,6 +15,8 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.error
 
 LOOKS = {"timeseries": "lines", "stat": "number"}
 """Panel types that the page knows."""
+SOURCES = {"prometheus": "prometheus", "postgresql": "grafana-postgresql-datasource"}
+"""The data sources of the role's Grafana: uid and type."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,17 @@ def _panels(entry: dict[str, Any], dashboard: str) -> Iterator[Panel]:
     defaults = settings["defaults"]
     custom = defaults.get("custom", {})
     stacked = custom.get("stacking", {}).get("mode") == "normal"
-    source = entry["datasource"]["type"]
-    elsewhere = "" if source == "prometheus" else source
+    uid, source = entry["datasource"]["uid"], entry["datasource"]["type"]
+    if SOURCES.get(uid) != source:
+        raise PlatformError(
+            "a panel asks a data source that there is not",
+            where="%s: %s" % (dashboard, entry["title"]),
+            found="%s (%s)" % (uid, source),
+            expected=", ".join("%s (%s)" % one for one in SOURCES.items()),
+            fix="correct the panel in tools/dashboards/definitions.py, then tools/dashboards/generate",
+            reason="argument",
+        )
+    elsewhere = "" if uid == "prometheus" else source
     yield Panel(
         dashboard=dashboard,
         title=entry["title"],

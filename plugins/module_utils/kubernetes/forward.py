@@ -32,9 +32,10 @@ def get_from_pod(
     path: str,
     query: Mapping[str, Any] | None = None,
     *,
+    headers: Mapping[str, str] | None = None,
     timeout_seconds: float = 30,
 ) -> bytes:
-    """The body of the pod's answer to GET path. Any other answer than 200 is a PlatformError."""
+    """The body of the pod's answer to GET path. Any other than 200 is a PlatformError with this ``status``."""
     where = f"Pod {namespace}/{pod}, port {port}, {path}"
     # One for each call: portforward() changes the client that it is given.
     client = kubernetes.client.ApiClient(cluster.configuration)
@@ -47,7 +48,7 @@ def get_from_pod(
             connection.sock = forward.socket(port)
             connection.sock.settimeout(timeout_seconds)
             given = f"?{urlencode(query)}" if query else ""
-            connection.request("GET", path + given, headers={"Connection": "close"})
+            connection.request("GET", path + given, headers={"Connection": "close", **(headers or {})})
             answer = connection.getresponse()
             body = answer.read()
         finally:
@@ -72,6 +73,7 @@ def get_from_pod(
             expected="200",
             fix="see the pod's log",
             reason="answer",
+            status=answer.status,
         )
     return body
 

@@ -25,6 +25,10 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.verif
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.cluster import LEVELS, Platform
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.edge import SCRIPTS, Edge
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.grafana import (
+    GRAFANA_SPEC,
+    grafana_sources,
+)
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.logging import (
     LOGGING_SPEC,
     logs_arrive,
@@ -127,6 +131,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
         },
     },
     "monitoring": MONITORING_SPEC,
+    "grafana": GRAFANA_SPEC,
     "logging": LOGGING_SPEC,
     "network_probe": {
         "type": "dict",
@@ -206,6 +211,7 @@ def checks_of(params: Object, cluster: Cluster) -> list[Check]:
         *_of("redis", platform.cluster, params, roles=redis_roles, evictions=redis_evictions),
         *_of_postgresql(platform.cluster, params.get("postgresql"), params["wait_seconds"]),
         *_of_monitoring(platform.cluster, params.get("monitoring"), params["wait_seconds"]),
+        *_of("grafana", platform.cluster, params, sources=grafana_sources),
         *_of("logging", platform.cluster, params, lines=partial(logs_arrive, wait_seconds=params["wait_seconds"])),
         ("admission: Pod Security", platform.pod_security),
         ("admission: read-only root", platform.read_only_root),

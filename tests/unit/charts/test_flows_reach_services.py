@@ -27,6 +27,7 @@ from .conftest import CHARTS, Objects, Render
 
 CHART_NAMESPACES = {
     "controller": "controller",
+    "elasticsearch-exporter": "monitoring",
     "envoy": "ingress",
     "exporters": "data-services",
     "grafana": "monitoring",

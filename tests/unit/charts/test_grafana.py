@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import configparser
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -102,3 +104,13 @@ def test_a_new_dashboard_or_setting_restarts_it(objects: Objects, render: Render
 
     assert set(checksums(objects)) == {"checksum/configuration", "checksum/dashboards"}
     assert checksums(render(CHART, {"prometheus": {"intervalSeconds": 30}})) != checksums(objects)
+
+
+def test_a_panel_of_an_unknown_data_source_is_refused(render: Render, tmp_path: Path) -> None:
+    shutil.copytree(CHART, tmp_path / "grafana")
+    board = tmp_path / "grafana" / "dashboards" / "redis.json"
+    board.write_text(
+        board.read_text(encoding="utf-8").replace('"uid": "prometheus"', '"uid": "loki"'), encoding="utf-8"
+    )
+    with pytest.raises(RenderError, match=r"redis.json: the panel .* asks the data source .*loki.*, which is none of"):
+        render(tmp_path / "grafana")

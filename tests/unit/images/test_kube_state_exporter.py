@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import socket
 import ssl
 import subprocess
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jinja2
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
@@ -42,6 +45,7 @@ DOCUMENTED = {
     "kube_horizontalpodautoscaler_status_desired_replicas": {"namespace", "horizontalpodautoscaler"},
     "kube_job_status_failed": {"namespace", "job_name", "reason"},
     "kube_job_status_succeeded": {"namespace", "job_name"},
+    "kube_namespace_created": {"namespace"},
     "kube_node_spec_unschedulable": {"node"},
     "kube_node_status_allocatable": {"node", "resource", "unit"},
     "kube_node_status_condition": {"node", "condition", "status"},
@@ -62,7 +66,11 @@ DOCUMENTED = {
     "kube_statefulset_replicas": {"namespace", "statefulset"},
     "kube_statefulset_status_replicas_ready": {"namespace", "statefulset"},
 }
-OURS = {"platform_certificate_expiry_seconds": OF_A_POD | {"secret"}}
+OURS = {
+    "platform_certificate_expiry_seconds": OF_A_POD | {"secret"},
+    "platform_restore_rehearsed_seconds": {"namespace"},
+}
+REHEARSED = ROOT / "playbooks/tasks/restore-rehearsed.yml"
 COUNTERS = {"kube_pod_container_status_restarts_total"}
 
 
@@ -128,6 +136,16 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
             "metadata": metadata("platform"),
             "status": {"hard": {"requests.cpu": "28", "pods": "60"}, "used": {"requests.cpu": "6500m", "pods": "15"}},
         }
+    ],
+    "api/v1/namespaces": [
+        {
+            "metadata": {
+                "name": "data-services",
+                "creationTimestamp": "2026-10-01T00:00:00Z",
+                "annotations": {"lambda-microservice.platform/restore-rehearsed": "2026-11-30T02:17:09Z"},
+            }
+        },
+        {"metadata": {"name": "controller", "creationTimestamp": "2026-10-01T00:00:00Z"}},
     ],
     "api/v1/nodes": [
         {
@@ -267,6 +285,9 @@ def test_upstream_is_asked_for_the_same_series() -> None:
         ("kube_cronjob_status_last_successful_time", {}, 1796005029),
         ("kube_cronjob_spec_suspend", {"cronjob": "never"}, 1),
         ("kube_cronjob_spec_suspend", {"cronjob": "redis-backup"}, 0),
+        # date -d 2026-10-01T00:00:00Z +%s
+        ("kube_namespace_created", {"namespace": "controller"}, 1790812800),
+        ("platform_restore_rehearsed_seconds", {}, 1796005029),
         ("kube_poddisruptionbudget_status_pod_disruptions_allowed", {}, 1),
         ("kube_persistentvolumeclaim_status_phase", {"phase": "Bound"}, 1),
         ("kube_persistentvolumeclaim_status_phase", {"phase": "Lost"}, 0),
@@ -293,7 +314,47 @@ def test_what_is_no_quantity_is_said(exporter: ModuleType) -> None:
 def test_beside_upstreams_only_what_that_has_not_is_asked_for(exporter: ModuleType) -> None:
     kinds = exporter.kinds("platform_")
     assert {name for _, series in kinds.values() for name in series} == set(OURS)
-    assert set(kinds) == {"api/v1/pods"}
+    assert set(kinds) == {"api/v1/pods", "api/v1/namespaces"}
+
+
+def test_the_playbooks_note_a_rehearsal_as_it_is_read(exporter: ModuleType) -> None:
+    (task,) = yaml.safe_load(REHEARSED.read_text(encoding="utf-8"))
+    (noted,) = task["kubernetes.core.k8s"]["definition"]["metadata"]["annotations"].items()
+    template = jinja2.Environment(autoescape=True).from_string(noted[1])
+    told = template.render(now=lambda utc: datetime(2026, 11, 30, 2, 17, 9, tzinfo=UTC if utc else None))
+    namespace = {"metadata": {"name": "data-services", "annotations": {noted[0]: told}}}
+    assert list(exporter._rehearsed(namespace)) == [((), 1796005029)]
+
+
+def opened(exporter: ModuleType, target: str) -> dict[str, float]:
+    """What is told of a target before and after a look."""
+    forbidden = exporter.Forbidden(target)
+    assert not next(forbidden.collect()).samples
+    forbidden.look()
+    return {sample.labels["target"]: sample.value for sample in next(forbidden.collect()).samples}
+
+
+def test_a_connection_that_should_not_be_is_told(exporter: ModuleType) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        target = f"127.0.0.1:{server.getsockname()[1]}"
+        assert opened(exporter, target) == {target: 1}
+    assert opened(exporter, target) == {target: 0}
+
+
+def test_a_connection_that_is_silent_is_none(exporter: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter, "TIMEOUT_SECONDS", 0.2)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        # Whoever comes after those that wait for an accept gets no answer.
+        waiting = [socket.socket() for _ in range(3)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(server.getsockname())
+        target = f"127.0.0.1:{server.getsockname()[1]}"
+        assert opened(exporter, target) == {target: 0}
+        for each in waiting:
+            each.close()
 
 
 def test_a_broken_kind_is_no_part_of_the_truth(exporter: ModuleType) -> None:
@@ -368,5 +429,5 @@ def test_it_asks_the_api_server_with_the_token_of_now(
     (tmp_path / "token").write_text("second")
     found = parsed(generate_latest(registry).decode())
     assert value(found, "kube_pod_container_status_restarts_total", container="pgbouncer") == 4
-    assert [entry["authorization"] for entry in asked] == ["Bearer first"] * 11 + ["Bearer second"] * 11
+    assert [entry["authorization"] for entry in asked] == [f"Bearer {token}" for token in ("first", "second") for _ in OBJECTS]
     assert {entry["path"] for entry in asked} == {f"/{path}?resourceVersion=0" for path in OBJECTS}

@@ -45,7 +45,7 @@ def runtimes() -> set[str]:
 
 def state_exporters() -> set[str]:
     text = (ROOT / "images" / "kube-state-exporter" / "kube_state_exporter.py").read_text(encoding="utf-8")
-    return set(re.findall(r'"((?:kube|platform)_\w+)":', text))
+    return set(re.findall(r'"((?:kube|platform)_\w+)"', text))
 
 
 def others() -> set[str]:

@@ -31,6 +31,12 @@ CLIENT = {"connections": 4, "pool": 2}
 REDIS_CLIENT = {"redis": "~a:* +get"}
 ELASTIC = {"logging_backend": "elastic", "logging_accept_elastic_license": True}
 
+OURS = {
+    name: {"repository": f"localhost:5001/{name}"}
+    for name in ("controller", "postgresql", "kube-state-exporter", "runtime-nodejs", "runtime-python", "runtime-rust")
+}
+NO_UPSTREAM = {"platform_upstream_images": False, "platform_image_registry": "", "platform_images": OURS}
+
 
 def told(**given: Any) -> str:
     return "\n".join(str(error) for error in found(**given))
@@ -144,6 +150,9 @@ def test_the_defaults_contradict_nothing():
         ({**ELASTIC, "logging_elasticsearch_warm_days": 60}, "logging_elasticsearch_cold_days 60"),
         ({**ELASTIC, "logging_elasticsearch_rollover_days": 0}, "logging_elasticsearch_rollover_days 0"),
         ({**ELASTIC, "logging_elasticsearch_snapshot_s3": {"bucket": "b", "secret": "s"}}, "without endpoint, region"),
+        ({**ELASTIC, **NO_UPSTREAM, "monitoring_grafana_enabled": False},
+         "the images of eck-operator, elasticsearch, kibana, logstash, filebeat, .*logging_backend victorialogs"),
+        (NO_UPSTREAM, "cannot have the images of grafana.*monitoring_grafana_enabled"),
         ({**ELASTIC, "platform_images": {"elasticsearch": {"digest": f"sha256:{'0' * 64}"}}}, "a digest and no tag"),
     ],
 )  # fmt: skip
@@ -159,6 +168,10 @@ def test_a_contradiction_is_named_with_what_was_found(wrong: dict[str, Any], nam
     [
         {"controller_redis_confirm_replicas": 5, "controller_redis_url": "redis://elsewhere.example:6379"},
         {"data_services_redis_replicas": 1},
+        {**NO_UPSTREAM, "platform_images": {**OURS, "grafana": {"repository": "localhost:5001/grafana"}}},
+        {**NO_UPSTREAM, "platform_images": OURS, "monitoring_grafana_enabled": False},
+        # A mirror has copies of all.
+        {"platform_upstream_images": False},
         {"data_services_postgresql_enabled": False},
         {"data_services_postgresql_enabled": False, "data_services_postgresql_clients": {"postgres": CLIENT}},
         {"data_services_postgresql_enabled": False, "controller_database_enabled": True, "controller_database_url": "postgresql://db/x",

@@ -18,6 +18,16 @@ from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.varia
     deep,
 )
 
+_LOGGING = {
+    "victorialogs": ("victorialogs", "vlagent"),
+    "elastic": ("eck-operator", "elasticsearch", "kibana", "logstash", "filebeat", "elasticsearch-exporter"),
+}
+# What playbooks/images.yml does not build, and what to do without it.
+_UPSTREAMS_ALONE = (
+    (("grafana",), "set monitoring_grafana_enabled to false: make dashboards draws the same dashboards"),
+    (_LOGGING["elastic"], "take logging_backend victorialogs"),
+)
+
 
 def _built(values: Values) -> dict[str, Any]:
     path = values["platform_images_file"]
@@ -68,6 +78,21 @@ def _registry(values: Values) -> Iterator[PlatformError]:
             )
 
 
+def _upstream(values: Values) -> Iterator[PlatformError]:
+    if values["platform_upstream_images"] or values["platform_image_registry"]:
+        return
+    needed = set(_needed(values)) - values["platform_images"].keys() - _built(values).keys()
+    for names, instead in _UPSTREAMS_ALONE:
+        if lacking := [name for name in names if name in needed]:
+            yield contradiction(
+                f"this cluster cannot have the images of {', '.join(lacking)}",
+                "platform_upstream_images false, and playbooks/images.yml does not build them",
+                "images that its nodes can pull",
+                f"{instead}; or name copies of them in platform_images, or set platform_upstream_images to true where "
+                "the nodes reach upstream's registries",
+            )
+
+
 def _needed(values: Values) -> Iterator[str]:
     """What the roles run, except where a variable names another image."""
     if not values["controller_image"]:
@@ -87,6 +112,8 @@ def _needed(values: Values) -> Iterator[str]:
             yield "grafana"
         if values["runtimes_places_percent"]:
             yield "prometheus-adapter"
+    if values["logging_enabled"]:
+        yield from _LOGGING[values["logging_backend"]]
 
 
-CHECKS = (_file, _registry)
+CHECKS = (_file, _registry, _upstream)

@@ -134,3 +134,17 @@ def test_a_file_that_is_no_dashboard_is_named(tmp_path: Path) -> None:
     with pytest.raises(PlatformError, match="a dashboard cannot be read") as raised:
         read(str(tmp_path))
     assert raised.value.where == str(tmp_path / "odd.json")
+
+
+@pytest.mark.parametrize(
+    "source", [{"uid": "loki", "type": "loki"}, {"uid": "prometheus", "type": "grafana-postgresql-datasource"}]
+)
+def test_a_data_source_that_there_is_not_is_named(tmp_path: Path, source: dict[str, str]) -> None:
+    board = json.loads((FOLDER / "redis.json").read_text())
+    panel = next(entry for entry in board["panels"] if entry["type"] != "row")
+    panel["datasource"] = source
+    (tmp_path / "redis.json").write_text(json.dumps(board))
+    with pytest.raises(PlatformError, match="a data source that there is not") as raised:
+        read(str(tmp_path))
+    assert raised.value.where == f"{board['title']}: {panel['title']}"
+    assert raised.value.found == f"{source['uid']} ({source['type']})"

@@ -27,17 +27,20 @@ DESTROYS = [
     "PostgreSQL is stopped",
     "What Patroni knows of it is gone, and its volumes are",
 ]
+NOTES = "The day of the rehearsal is noted"
 
 
 @pytest.mark.parametrize("tag", ["redis", "edge", "controller", "runtimes", "nodes"])
 def test_no_other_drill_deletes_the_data(tag: str) -> None:
     listed = tasks("--tags", tag)
     assert not [name for name in DESTROYS if name in listed]
+    assert NOTES not in listed
 
 
 @pytest.mark.parametrize("options", [(), ("--tags", "restore"), ("--tags", "postgresql"), ("--tags", "short")])
 def test_a_restore_is_whole(options: tuple[str, ...]) -> None:
     listed = tasks(*options)
     assert [name for name in DESTROYS if name in listed] == DESTROYS
+    assert listed.index("The row of the drills' table") < listed.rindex(NOTES)
     for check in ("The time can be restored", "Every file of the backup is as it was written", "The answer is yes"):
         assert check in listed

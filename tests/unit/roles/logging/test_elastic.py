@@ -31,6 +31,7 @@ GIVEN = {
     "logging_elasticsearch_snapshot_s3": BUCKET,
     "platform_images_file": str(ROOT / "tests/images.json"),
     "platform_image_registry": "",
+    "platform_image_pull_secrets": [{"name": "registry"}],
 }
 PLANTED = "pl4nted"
 UID = "0b6f0d4a-93c1-4d3e-8d57-2f1f2a0c7e11"
@@ -246,16 +247,38 @@ def test_snapshots_go_to_the_bucket_with_its_key_and_nothing_else_reaches_it(
     assert reaching == ["elasticsearch"]
 
 
-def test_nobody_calls_kibana_and_only_three_call_elasticsearch(rendered: Run) -> None:
+def test_nobody_calls_kibana_and_only_four_call_elasticsearch(rendered: Run) -> None:
     (batch,) = [args for args in rendered.asked("policy") if args["name"] == "logging"]
     policies = {obj["metadata"]["name"]: obj["spec"] for obj in batch["objects"] if obj["kind"] == "NetworkPolicy"}
-    assert policies.keys() == {"elastic-operator", "elasticsearch", "kibana", "logstash", "filebeat"}
+    assert policies.keys() == {
+        "elastic-operator", "elasticsearch", "kibana", "logstash", "filebeat", "elasticsearch-exporter",
+    }  # fmt: skip
     assert "ingress" not in policies["kibana"]
     (rule,) = [
         rule for rule in policies["elasticsearch"]["ingress"] if rule["ports"] == [{"protocol": "TCP", "port": 9200}]
     ]
     callers = {peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for peer in rule["from"]}
-    assert callers == {"elastic-operator", "kibana", "logstash"}
+    assert callers == {"elastic-operator", "kibana", "logstash", "elasticsearch-exporter"}
+
+
+def test_prometheus_asks_an_exporter_that_may_look_and_nothing_else(
+    rendered: Run, custom: dict[str, Any], secrets: dict[str, Any]
+) -> None:
+    exporter = rendered.release("elasticsearch-exporter")
+    assert exporter["state"] == "present"
+    assert exporter["values"]["address"] == "https://logs-es-http.monitoring.svc:9200"
+    roles = yaml.safe_load(secrets["elasticsearch-roles"]["data"]["roles.yml"])
+    assert roles["logs_metrics"] == {"cluster": ["monitor"]}
+    assert {"secretName": "elasticsearch-logs-metrics"} in custom["Elasticsearch"]["auth"]["fileRealm"]
+    chart = yaml.safe_load((Path(exporter["chart"]) / "values.yaml").read_text(encoding="utf-8"))
+    assert chart["userSecret"] == "elasticsearch-logs-metrics"
+
+
+def test_every_pod_pulls_with_the_secrets_of_the_inventory(custom: dict[str, Any], rendered: Run) -> None:
+    (nodes,) = custom["Elasticsearch"]["nodeSets"]
+    of = [nodes, custom["Kibana"], custom["Logstash"], custom["Beat"]["daemonSet"]]
+    assert [each["podTemplate"]["spec"]["imagePullSecrets"] for each in of] == [[{"name": "registry"}]] * 4
+    assert rendered.release("elastic-operator")["values"]["imagePullSecrets"] == [{"name": "registry"}]
 
 
 def test_the_operators_image_is_named_in_the_charts_parts(rendered: Run) -> None:

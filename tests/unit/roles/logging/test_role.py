@@ -60,3 +60,16 @@ def test_the_playbook_asks_for_the_request_that_it_is_given(collections: Path, t
     (asked,) = done.asked("logs")
     expected = {"request": REQUEST, "namespace": "monitoring", "enabled": True, "retention_days": 7}
     assert {name: asked[name] for name in expected} == expected
+
+
+def test_elastic_is_refused_where_its_images_cannot_be_had(collections: Path, tmp_path: Path) -> None:
+    wanted = ("-e", "logging_backend=elastic", "-e", "logging_accept_elastic_license=true")
+    done = run(collections, "site", "--tags", "logging", "-e", TABLE, *wanted, folder=tmp_path)
+    assert done.rc != 0
+    said = " ".join(done.output.split())
+    assert (
+        "cannot have the images of eck-operator, elasticsearch, kibana, logstash, filebeat, elasticsearch-exporter"
+        in said
+    )
+    assert "To do: take logging_backend victorialogs" in said
+    assert not done.calls

@@ -52,3 +52,15 @@ def test_it_is_off_here_and_leaves_nothing(collections, tmp_path):
     assert release(done)["state"] == "absent"
     names = {secret["name"] for asked in done.asked("secret") for secret in asked["secrets"]}
     assert not names & {"grafana", "postgresql-dashboards"}
+
+
+def test_verify_looks_at_it_where_it_is(collections, tmp_path):
+    def asked(wanted):
+        given = ("-e", f"monitoring_grafana_enabled={wanted}", "-e", IMAGE)
+        done = run(collections, "verify", *ARGUMENTS, *given, folder=tmp_path)
+        assert done.rc == 0, done.output
+        (arguments,) = done.asked("verify")
+        return arguments
+
+    assert asked("true")["grafana"] == {"namespace": "monitoring", "sources": ["prometheus", "postgresql"]}
+    assert "grafana" not in asked("false")

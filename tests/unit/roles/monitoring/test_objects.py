@@ -46,6 +46,22 @@ def test_every_component_has_a_monitor(applied):
     }  # fmt: skip
 
 
+def test_the_store_of_the_logs_is_asked_whichever_it_is(collections, tmp_path):
+    wanted = {"logging_backend": "elastic", "logging_accept_elastic_license": True, "platform_upstream_images": True}
+    done = run(collections, "site", *TAGS, "-e", json.dumps(wanted), folder=tmp_path)
+    assert done.rc == 0, done.output
+    (batch,) = [asked for asked in done.asked("policy") if asked["name"] == "monitoring"]
+    monitors = of(batch, "PodMonitor")
+    assert not {"victorialogs", "vlagent"} & monitors.keys()
+    assert monitors["elasticsearch"]["spec"]["podMetricsEndpoints"][0]["portNumber"] == 9114
+    assert (9114, "elasticsearch-exporter") in {
+        (port["port"], (peer.get("podSelector") or {}).get("matchLabels", {}).get("app.kubernetes.io/name"))
+        for rule in of(batch, "NetworkPolicy")["prometheus"]["spec"]["egress"]
+        for peer in rule["to"]
+        for port in rule["ports"]
+    }
+
+
 def test_prometheus_may_go_where_its_monitors_send_it(applied):
     """A monitor without a flow would be a target that times out."""
     (policy,) = [obj for name, obj in of(applied, "NetworkPolicy").items() if name == "prometheus"]

@@ -4,6 +4,9 @@ env:
   # One arena: what a scrape has taken is given back.
   - {name: MALLOC_ARENA_MAX, value: "1"}
   - {name: PYTHONUNBUFFERED, value: "1"}
+  {{- with .values.forbiddenTarget }}
+  - {name: FORBIDDEN_TARGET, value: {{ . | quote }}}
+  {{- end }}
   {{- include "library.env" . | indent 2 }}
 {{- end }}
 
@@ -59,7 +62,7 @@ volumes:
 
 {{/* What is listed, by API group. */}}
 {{- define "state.resources" -}}
-core: [nodes, persistentvolumeclaims, pods, resourcequotas]
+core: [namespaces, nodes, persistentvolumeclaims, pods, resourcequotas]
 apps: [daemonsets, deployments, statefulsets]
 autoscaling: [horizontalpodautoscalers]
 batch: [cronjobs, jobs]
