@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import re
+import socket
 import ssl
 import sys
 import threading
@@ -353,7 +354,8 @@ class State(Collector):
 def main(port: str = "8080", prefix: str = "") -> None:
     registry = CollectorRegistry()
     registry.register(State(Cluster(), kinds(prefix)))
-    start_http_server(int(port), registry=registry)
+    # Both families, as far as the kernel has them.
+    start_http_server(int(port), "::" if socket.has_dualstack_ipv6() else "0.0.0.0", registry)
     threading.Event().wait()
 
 

@@ -21,6 +21,7 @@ ODD = {
     "data_services_postgresql_backup_encrypted": False,
     "ingress_rate_limit_service": False,
     "platform_image_pull_secrets": [{"name": "registry"}],
+    "platform_listen_address": "0.0.0.0",  # noqa: S104 - nodes without IPv6
     "ingress_replicas": 5,
     "ingress_http3": True,
     "ingress_tls_names": ["a.example", "b.example"],
@@ -48,6 +49,10 @@ def test_values_that_are_not_the_defaults_are_used(typed: Run):
     present = [release for release in releases if release.get("state", "present") == "present"]
     assert len(present) > 10
     assert all(release["values"]["library"]["imagePullSecrets"] == [{"name": "registry"}] for release in present)
+    assert typed.release("redis")["values"]["library"]["listenAddress"] == ODD["platform_listen_address"]
+    for name in ("controller", "python-runtime"):
+        assert typed.release(name)["values"]["env"]["HOST"] == ODD["platform_listen_address"]
+    assert "address: 0.0.0.0" in typed.release("envoy")["values"]["configuration"]["listeners.yaml"]
     envoy = typed.release("envoy")["values"]
     assert (envoy["replicas"], envoy["http3"]) == (5, True)
     # The nested limits: 40 for a script, 42 for the controller, 45 for the edge, and the times that pods have to end.
