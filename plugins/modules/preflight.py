@@ -51,6 +51,11 @@ options:
     type: list
     elements: dict
     default: []
+  zones:
+    description: Zones that nodes have to be in, by their label C(topology.kubernetes.io/zone).
+    type: list
+    elements: str
+    default: []
   resource_metrics:
     description: Whether autoscalers ask for the CPU and memory of pods.
     type: bool
@@ -91,7 +96,7 @@ options:
     description: Subjects whose findings are warnings and no failure.
     type: list
     elements: str
-    choices: [storage, snapshots, metrics, load_balancer, secrets]
+    choices: [zones, storage, snapshots, metrics, load_balancer, secrets]
     default: []
 attributes:
   check_mode:

@@ -31,6 +31,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "storage_classes": {"type": "list", "elements": "dict", "default": [], "options": _NAMED},
     "snapshot_classes": {"type": "list", "elements": "dict", "default": [], "options": _NAMED},
     "made": {"type": "list", "elements": "dict", "default": []},
+    "zones": {"type": "list", "elements": "str", "default": []},
     "resource_metrics": {"type": "bool", "default": True},
     "load_balancer": {"type": "str", "choices": ["none", "nlb", "alb", "gce"], "default": "none"},
     "secrets": {
@@ -48,11 +49,12 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "ignore": {
         "type": "list",
         "elements": "str",
-        "choices": ["storage", "snapshots", "metrics", "load_balancer", "secrets"],
+        "choices": ["zones", "storage", "snapshots", "metrics", "load_balancer", "secrets"],
         "default": [],
     },
 }
 
+ZONE_LABEL = "topology.kubernetes.io/zone"
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 DRIVERS = {
@@ -120,6 +122,24 @@ def _wanted(params: Object, name: str) -> list[Object]:
 
 def _made(params: Object, kind: str) -> dict[str, Object]:
     return {obj["metadata"]["name"]: obj for obj in params["made"] if obj["kind"] == kind}
+
+
+def _zones(cluster: Cluster, params: Object) -> Iterator[PlatformError]:
+    if not params["zones"]:
+        return
+    nodes = cluster.list("v1", "Node")
+    found = {str((node["metadata"].get("labels") or {}).get(ZONE_LABEL, "")) for node in nodes} - {""}
+    missing = [zone for zone in params["zones"] if zone not in found]
+    # A cluster that grows from nothing has no nodes yet.
+    if nodes and missing:
+        yield PlatformError(
+            f"no node is in {'zone' if len(missing) == 1 else 'zones'} {', '.join(missing)}",
+            where="platform_zones",
+            found=f"nodes in {', '.join(sorted(found))}" if found else f"no node has the label {ZONE_LABEL}",
+            expected="a node in each zone that is named, as pods with data are evenly over all of them",
+            fix="correct platform_zones, or add nodes there",
+            reason="zones",
+        )
 
 
 def _storage(cluster: Cluster, params: Object) -> Iterator[PlatformError]:
@@ -275,6 +295,7 @@ def _kind_of(keys: list[str]) -> str:
 
 
 CHECKS = (
+    Check("zones", _zones),
     Check("storage", _storage),
     Check("snapshots", _snapshots),
     Check("metrics", _metrics),

@@ -53,6 +53,12 @@ def test_values_that_are_not_the_defaults_are_used(typed: Run):
     for name in ("controller", "python-runtime"):
         assert typed.release(name)["values"]["env"]["HOST"] == ODD["platform_listen_address"]
     assert "address: 0.0.0.0" in typed.release("envoy")["values"]["configuration"]["listeners.yaml"]
+    # The local cluster's zones.
+    zones = ["local-a", "local-b", "local-c"]
+    assert all(release["values"]["library"]["zones"] == zones for release in present)
+    for part in ("redis", "sentinel"):
+        spread = typed.release("redis")["values"][part]["spread"]
+        assert spread == {"zoneWhenUnsatisfiable": "DoNotSchedule", "minDomains": 3}
     envoy = typed.release("envoy")["values"]
     assert (envoy["replicas"], envoy["http3"]) == (5, True)
     # The nested limits: 40 for a script, 42 for the controller, 45 for the edge, and the times that pods have to end.

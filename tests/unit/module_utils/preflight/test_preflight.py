@@ -37,6 +37,7 @@ DRIVER = obj("storage.k8s.io/v1", "CSIDriver", EBS, spec={})
 CONTROLLER = obj("apps/v1", "Deployment", "aws-lbc", "kube-system", status={"availableReplicas": 2})
 TLS = obj("v1", "Secret", "envoy-tls", "ingress", data={"tls.crt": "eA==", "tls.key": "eA=="})
 EKS_NODE = obj("v1", "Node", "a", spec={"providerID": "aws:///us-east-1a/i-1"})
+EKS_NODE["metadata"]["labels"] = {preflight.ZONE_LABEL: "us-east-1a"}
 GKE_NODE = obj("v1", "Node", "a", spec={"providerID": "gce://project/us-central1-a/a"})
 EKS = [storage_class("gp2"), DRIVER, csi_node("a", EBS), api_service("True"), CONTROLLER, TLS, EKS_NODE]
 
@@ -77,6 +78,7 @@ def production(**given):
         "storage_classes": [{"variable": "data_services_storage_class", "name": "gp3", "wanted": True}],
         "snapshot_classes": [{"variable": "a_snapshot_class", "name": "ebs", "wanted": True}],
         "made": storage_classes([{"name": "gp3"}], [{"name": "ebs", "driver": EBS}]),
+        "zones": ["us-east-1a"],
         "resource_metrics": True,
         "load_balancer": "nlb",
         "secrets": [
@@ -189,7 +191,15 @@ def test_what_nothing_asks_for_may_be_missing():
 
 def test_googles_load_balancer_needs_googles_cluster():
     assert "no node of gce://" in fails(EKS, production(load_balancer="gce")).found
-    look([*without(EKS_NODE), GKE_NODE], production(load_balancer="gce"), kinds=("VolumeSnapshotClass",))
+    gke = production(load_balancer="gce", zones=[])
+    look([*without(EKS_NODE), GKE_NODE], gke, kinds=("VolumeSnapshotClass",))
+
+
+def test_a_zone_without_nodes():
+    error = fails(EKS, production(zones=["us-east-1a", "us-east-1b", "us-east-1c"]))
+    assert error.what == "no node is in zones us-east-1b, us-east-1c"
+    assert error.found == "nodes in us-east-1a"
+    look(without(EKS_NODE), production(zones=["us-east-1b"]))
 
 
 def test_what_is_ignored_is_a_warning():
