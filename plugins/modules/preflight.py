@@ -92,6 +92,10 @@ options:
         description: Whether anything needs it.
         type: bool
         default: true
+  wait_seconds:
+    description: How long a resource metrics API that is installed and does not answer yet is waited for.
+    type: int
+    default: 60
   ignore:
     description: Subjects whose findings are warnings and no failure.
     type: list

@@ -12,7 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.concurrency import concurrently
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.concurrency import (
+    concurrently,
+    wait_until,
+)
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.client import (
     Cluster,
@@ -46,6 +49,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
         },
     },
+    "wait_seconds": {"type": "int", "default": 60},
     "ignore": {
         "type": "list",
         "elements": "str",
@@ -221,9 +225,17 @@ def _snapshots(cluster: Cluster, params: Object) -> Iterator[PlatformError]:
 def _metrics(cluster: Cluster, params: Object) -> Iterator[PlatformError]:
     if not params["resource_metrics"]:
         return
-    service = cluster.get({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "name": METRICS})
+
+    def look() -> Object | None:
+        return cluster.get({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "name": METRICS})
+
+    def settled(service: Object | None) -> bool:
+        return service is None or (condition_of(service, "Available") or {}).get("status") == "True"
+
+    # A metrics-server that was installed a moment ago answers once it has asked every node.
+    service = wait_until(look, params["wait_seconds"], 1, settled)
     available = condition_of(service or {}, "Available") or {}
-    if available.get("status") == "True":
+    if service is not None and settled(service):
         return
     said = ": ".join(str(available[key]) for key in ("reason", "message") if available.get(key))
     yield _missing(

@@ -90,6 +90,7 @@ def production(**given):
                 "wanted": True,
             }
         ],
+        "wait_seconds": 0,
         "ignore": [],
         **given,
     }
@@ -146,6 +147,21 @@ def test_each_is_found_alone(objects, told):
     error = fails(objects)
     assert not error.errors
     assert told in error.found
+
+
+def test_a_metrics_server_that_is_new_is_waited_for():
+    class Soon(Api):
+        looks = 0
+
+        def get(self, ref):
+            if ref["kind"] != "APIService":
+                return super().get(ref)
+            self.looks += 1
+            return api_service("True" if self.looks > 1 else "False", "no endpoints")
+
+    cluster = Soon(without(EKS[3]))
+    assert preflight.run(production(wait_seconds=20), False, False, connect=lambda _params: cluster)["findings"] == []
+    assert cluster.looks == 2
 
 
 def test_a_cluster_that_grows_from_nothing_has_its_driver_on_no_node_yet():
