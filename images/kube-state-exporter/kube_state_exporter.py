@@ -408,7 +408,8 @@ def main(port: str = "8080", prefix: str = "") -> None:
         forbidden = Forbidden(target)
         registry.register(forbidden)
         threading.Thread(target=forbidden.keep_looking, daemon=True).start()
-    start_http_server(int(port), registry=registry)
+    # Both families, as far as the kernel has them.
+    start_http_server(int(port), "::" if socket.has_dualstack_ipv6() else "0.0.0.0", registry)
     threading.Event().wait()
 
 

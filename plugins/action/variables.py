@@ -12,6 +12,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.chart import chart
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.policy import policy
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.preflight import preflight
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.rollout import rollout
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.secret import secret
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils import in_process
@@ -23,7 +24,7 @@ from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.varia
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.unknown import find_unknown
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.values import CHECKED, evaluate
 
-IMPORTED = (chart, in_process, policy, rollout, secret)
+IMPORTED = (chart, in_process, policy, preflight, rollout, secret)
 """Not used here. Ansible imports this plugin before it makes a process for each task: the modules that run in those
 find themselves imported, and the Kubernetes client, which takes half a second (plugin_utils/in_process.py)."""
 

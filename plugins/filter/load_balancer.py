@@ -37,6 +37,10 @@ options:
     description: Give it addresses of the cloud's network alone.
     type: bool
     required: true
+  dual_stack:
+    description: Give it addresses of both families (AWS; where GKE's Service has both, its balancer has them too).
+    type: bool
+    default: false
   proxy_protocol:
     description: Say the client's address by the PROXY protocol (V(nlb) only).
     type: bool
@@ -106,6 +110,7 @@ def _nlb(options: dict[str, Any]) -> dict[str, Any]:
         "type": "external",
         "nlb-target-type": "ip",
         "scheme": _scheme(options["internal"]),
+        **({"ip-address-type": "dualstack"} if options["dual_stack"] else {}),
         # A zone whose pods are being replaced still answers.
         "attributes": "load_balancing.cross_zone.enabled=true",
         "target-group-attributes": _pairs(attributes),
@@ -124,6 +129,7 @@ def _nlb(options: dict[str, Any]) -> dict[str, Any]:
 def _alb(options: dict[str, Any]) -> dict[str, Any]:
     annotations = {
         "scheme": _scheme(options["internal"]),
+        **({"ip-address-type": "dualstack"} if options["dual_stack"] else {}),
         "target-type": "ip",
         "listen-ports": json.dumps([{"HTTP": 80}, {"HTTPS": 443}]),
         "ssl-redirect": "443",
@@ -200,6 +206,7 @@ def load_balancer(
     health_port: int,
     drain_seconds: int,
     timeout_seconds: int,
+    dual_stack: bool = False,
     certificate_arns: Any = (),
     waf_acl_arn: str = "",
     hosts: Any = ("*",),
@@ -215,6 +222,7 @@ def load_balancer(
         {
             "namespace": namespace,
             "internal": internal,
+            "dual_stack": dual_stack,
             "proxy_protocol": proxy_protocol,
             "health_port": health_port,
             "drain_seconds": drain_seconds,

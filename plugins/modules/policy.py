@@ -77,6 +77,14 @@ options:
         are named in RV(notes).
     type: bool
     default: true
+  existing:
+    description:
+      - What to do with an object that exists and that the batch has not made.
+      - With V(adopt) it becomes a member, with the batch's fields. With V(leave) it stays as it is, whatever the batch
+        says of it, and is no member.
+    type: str
+    choices: [adopt, leave]
+    default: adopt
   unserved:
     description:
       - What to do with objects of kinds or versions that the cluster does not serve.
@@ -142,7 +150,7 @@ objects:
         - V(created), V(updated), V(unchanged) or V(deleted); V(adopted) for an object that existed before and was no
           member; V(released) for one that lost the label and stays; V(deleting) for one whose deletion is not complete
           (a finalizer, a grace period); V(kept) for one that O(prune=false) leaves, or that another one that is still
-          being deleted may need.
+          being deleted may need; V(left) for one of somebody else's that O(existing=leave) leaves as it is.
       type: str
       returned: always
     fields:

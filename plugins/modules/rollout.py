@@ -10,7 +10,8 @@ short_description: Wait until workloads have rolled out, and say why when one do
 version_added: 0.1.0
 description:
   - Waits for many workloads at once, by the rules of C(kubectl rollout status) for Deployments, StatefulSets and
-    DaemonSets, for the completion of Jobs, and for a condition of any other kind.
+    DaemonSets, for the completion of Jobs, for the load balancer of a Service or Ingress, and for a condition of any
+    other kind.
   - StatefulSets and DaemonSets with the update strategy C(OnDelete) are ready when their pods are, whatever their
     revision.
   - While it waits, it prints a line when something changed, and every 10 seconds.
@@ -19,7 +20,8 @@ description:
     such as for a missing Secret (20 s), a container that ended again after O(max_restarts) restarts (5 s), pods
     whose creation is refused by a quota, an admission policy or Pod Security (20 s), an exceeded progress deadline
     (20 s), a failed Job (at once), a volume that cannot be mounted (60 s), a pod that no node can take (90 s, and not
-    while an autoscaler adds one), and a workload that does not exist (30 s).
+    while an autoscaler adds one), a load balancer whose controller says why it cannot make it (180 s), and a workload
+    that does not exist (30 s).
   - What passes by itself may take the whole O(timeout_seconds). That is a registry that is busy, overloaded or does not
     answer (its 429 and 5xx, C(pull QPS exceeded), time-outs, refused connections), and an admission webhook whose pods
     do not answer yet.
@@ -40,7 +42,8 @@ options:
     suboptions:
       kind:
         description:
-          - C(Deployment), C(StatefulSet), C(DaemonSet), C(Job), or another kind together with O(workloads[].condition).
+          - C(Deployment), C(StatefulSet), C(DaemonSet), C(Job); C(Service) and C(Ingress), which are ready once they
+            have a load balancer's address; or another kind together with O(workloads[].condition).
         type: str
         required: true
       name:
@@ -51,7 +54,7 @@ options:
         description: The namespace. Required except for kinds that belong to the whole cluster.
         type: str
       api_version:
-        description: The API version. Required for other kinds than the four that are named above.
+        description: The API version. Required for other kinds than those that are named above.
         type: str
       condition:
         description:
@@ -116,12 +119,15 @@ workloads:
     name: {description: The name., type: str, returned: always}
     namespace: {description: 'The namespace, empty for kinds of the whole cluster.', type: str, returned: always}
     state: {description: 'V(ready), V(waiting), V(failed) or V(missing).', type: str, returned: always}
-    message: {description: The state in words., type: str, returned: always}
+    message:
+      description: The state in words; of a load balancer that is there, its names or addresses.
+      type: str
+      returned: always
     desired: {description: 'Pods (of a Job, completions) that are wanted.', type: int, returned: always}
     updated: {description: Pods of the newest revision., type: int, returned: always}
     ready: {description: Pods that are ready., type: int, returned: always}
     available: {description: Pods that are available., type: int, returned: always}
-    status: {description: The object's own status., type: dict, returned: for other kinds than the four}
+    status: {description: The object's own status., type: dict, returned: for kinds without pods}
     pods:
       description:
         - One pod for each cause, with C(name), C(node), C(container), C(reason), C(message), C(last_state), C(restarts)

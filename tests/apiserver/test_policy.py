@@ -7,6 +7,7 @@ import time
 import uuid
 
 import pytest
+from ansible_collections.lambda_microservice.platform.plugins.filter.storage_classes import storage_classes
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.policy import policy
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.policy.compare import is_applied
@@ -350,3 +351,31 @@ def test_a_batch_of_twenty_objects_without_changes_is_quick(batch):
     print(f"20 objects, nothing changed: best {min(seconds):.3f} s, worst {max(seconds):.3f} s of the processor")
     # Measured: 0.08 to 0.15 s. A multiple of it, so that only a lost optimisation fails and not a busy machine.
     assert min(seconds) < 0.5
+
+
+def test_a_storage_class_is_made_where_it_is_missing_and_left_where_it_is(cluster, namespace):
+    """The API server refuses a change of another's class; ours is made, and the next run changes nothing."""
+    mine, theirs = f"mine-{namespace}", f"theirs-{namespace}"
+    old = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": theirs}}
+    cluster.apply({**old, "provisioner": "example.com/old", "parameters": {"type": "gp2"}}, "somebody")
+    wanted = storage_classes([{"name": name, "provisioner": "ebs.csi.aws.com"} for name in (mine, theirs)])
+    params = {
+        "name": "storage", "namespace": namespace, "objects": wanted, "state": "present", "prune": False,
+        "unserved": "skip", "existing": "leave",
+    }  # fmt: skip
+
+    def run():
+        return policy.run(params, False, False, connect=lambda _params: cluster)
+
+    try:
+        first, second = run(), run()
+        assert actions(first)[f"StorageClass {mine}"] == "created"
+        assert actions(first)[f"StorageClass {theirs}"] == "left"
+        assert first["changed"] and not second["changed"]
+        assert cluster.get({**old, "name": theirs})["provisioner"] == "example.com/old"
+        assert cluster.get({**old, "name": mine})["allowVolumeExpansion"] is True
+        refused = failure(policy.run, {**params, "existing": "adopt"}, False, False, connect=lambda _params: cluster)
+        assert "provisioner" in str(refused) or "parameters" in str(refused)
+    finally:
+        for name in (mine, theirs):
+            cluster.delete({**old, "name": name})

@@ -23,8 +23,14 @@ DEFAULT_API_VERSIONS = {
     "StatefulSet": "apps/v1",
     "DaemonSet": "apps/v1",
     "Job": "batch/v1",
+    "Service": "v1",
+    "Ingress": "networking.k8s.io/v1",
 }
 """The kinds that are understood without a condition."""
+
+
+BALANCED = frozenset({"Service", "Ingress"})
+"""The kinds before which a cloud puts a load balancer: ready when it has an address."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +170,14 @@ def _job(workload: Object) -> Status:
     return Status(WAITING, f"{succeeded}/{desired} completed, {status.get('active', 0)} running", **counts)
 
 
+def _balanced(workload: Object) -> Status:
+    entries = ((workload.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
+    addresses = [entry.get("hostname") or entry.get("ip") for entry in entries]
+    if not any(addresses):
+        return Status(WAITING, "has no load balancer yet")
+    return Status(READY, ", ".join(address for address in addresses if address))
+
+
 def _condition_status(workload: Object, condition: str) -> Status:
     kind, dummy, wanted = condition.partition("=")
     wanted = wanted or "True"
@@ -190,4 +204,6 @@ _RULES = {
     "StatefulSet": _stateful_set,
     "DaemonSet": _daemon_set,
     "Job": _job,
+    "Service": _balanced,
+    "Ingress": _balanced,
 }

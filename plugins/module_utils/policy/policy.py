@@ -77,6 +77,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "objects": {"type": "list", "elements": "raw", "default": []},
     "files": {"type": "list", "elements": "path", "default": []},
     "prune": {"type": "bool", "default": True},
+    "existing": {"type": "str", "choices": ["adopt", "leave"], "default": "adopt"},
     "unserved": {"type": "str", "choices": ["fail", "skip"], "default": "fail"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
@@ -109,7 +110,12 @@ def run(
     if params["state"] == "absent":
         batch.remove(objects)
     else:
-        batch.apply(objects, params["prune"], skip_unserved=params["unserved"] == "skip")
+        batch.apply(
+            objects,
+            params["prune"],
+            skip_unserved=params["unserved"] == "skip",
+            leave_existing=params["existing"] == "leave",
+        )
     return batch.result(diff)
 
 
@@ -156,7 +162,9 @@ class Batch:
 
     # --- state: present ----------------------------------------------------------------------------------------------
 
-    def apply(self, objects: list[Any], prune: bool = True, skip_unserved: bool = False) -> None:
+    def apply(
+        self, objects: list[Any], prune: bool = True, skip_unserved: bool = False, leave_existing: bool = False
+    ) -> None:
         """Make the cluster hold these objects, and of this batch no others."""
         preparation = Preparation(self.cluster, self.applyset, self.check_mode, self.notes.append, self.progress)
         wanted, errors = preparation.prepared(with_found_peers(self.cluster, objects), skip_unserved)
@@ -167,6 +175,8 @@ class Batch:
         needed = self.applyset.scope_of(wanted)
         labelled, unreadable = self._labelled(record.scope.union(needed), wanted)
         live = self._live(wanted, labelled)
+        if leave_existing:
+            wanted = self._without_those_of_others(wanted, live)
         stale = self._stale(wanted, live, labelled, record.uid)
         changing, errors = self._changes(wanted, live)
         if prune:
@@ -195,6 +205,13 @@ class Batch:
         self._note_outcome(self.applyset.ref, change, ["metadata.annotations"] if change == "updated" else [])
         if not self.check_mode:
             record.narrow(final)
+
+    def _without_those_of_others(self, wanted: list[Object], live: dict[Key, Object]) -> list[Object]:
+        """The objects that are not there, or that the batch has made."""
+        others = [obj for obj in wanted if key_of(obj) in live and not self.applyset.claims(live[key_of(obj)])]
+        for obj in others:
+            self._note_outcome(obj, "left", [])
+        return [obj for obj in wanted if obj not in others]
 
     def _is_home(self, obj: Object) -> bool:
         return GroupKind.of(obj) == NAMESPACE and obj["metadata"]["name"] == self.applyset.namespace
@@ -612,7 +629,7 @@ class Batch:
         said = ", ".join(f"{number} {action}" for action, number in sorted(counts.items())) or "nothing to do"
         result: Object = {
             # An object that is ending since an earlier run is no change of this one.
-            "changed": bool(self._ending) or bool(counts.keys() - {"unchanged", "kept", "deleting"}),
+            "changed": bool(self._ending) or bool(counts.keys() - {"unchanged", "kept", "left", "deleting"}),
             "msg": f"batch {self.name}: {said}",
             "objects": outcomes,
             "applyset": {"name": self.applyset.name, "namespace": self.applyset.namespace, "id": self.applyset.id},

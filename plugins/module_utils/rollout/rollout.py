@@ -21,6 +21,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.kuber
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.objects import Object, spoken
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.workloads import (
+    BALANCED,
     DEFAULT_API_VERSIONS,
     FAILED,
     MISSING,
@@ -499,7 +500,7 @@ def _workloads(given: list[Object]) -> list[Workload]:
 def _summary(workload: Workload) -> Object:
     status = workload.status
     summary = {**workload.ref, "state": status.state, "message": status.message, **status.counts()}
-    if workload.ref["kind"] not in DEFAULT_API_VERSIONS:
+    if workload.ref["kind"] not in DEFAULT_API_VERSIONS.keys() - BALANCED:
         summary["status"] = (workload.live or {}).get("status") or {}
     return summary
 

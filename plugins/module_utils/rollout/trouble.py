@@ -10,7 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.objects import Object
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.workloads import condition_of
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.workloads import (
+    BALANCED,
+    condition_of,
+)
 
 IMAGE = "image"
 CONFIG = "config"
@@ -21,6 +24,7 @@ UNSCHEDULABLE = "unschedulable"
 DEADLINE = "deadline"
 GONE = "missing"
 JOB = "job"
+BALANCER = "balancer"
 UNREADY = "unready"
 STARTING = "starting"
 
@@ -34,12 +38,14 @@ GRACE_SECONDS: dict[str, float] = {
     GONE: 30,
     MOUNT: 60,
     UNSCHEDULABLE: 90,
+    BALANCER: 180,
 }
 """How long each kind of trouble must last, without a pause, before it counts as hopeless. Kinds that are not listed may
 pass at any time, and only the whole timeout ends the wait for them.
 
 The seconds leave room for what heals by itself: a registry's hiccup (the kubelet tries again after 10 s), a Secret that
-another task is writing, a quota that ending pods still hold, a volume that is being attached.
+another task is writing, a quota that ending pods still hold, a volume that is being attached, a load balancer that a
+cloud is slow to make.
 """
 
 FIXES = {
@@ -52,6 +58,8 @@ FIXES = {
     UNSCHEDULABLE: "add nodes, or lower requests, or correct node selectors, affinity, taints or the volume's zone",
     DEADLINE: "see the pods' states above",
     GONE: "check the name and namespace, and that the task that creates it has run",
+    BALANCER: "do what the controller's message asks (its rights, subnets, certificates, the cloud's quotas); where it "
+    "says nothing, see whether it runs: without one the Service's type is NodePort or ClusterIP",
     JOB: "read the container's log, correct the cause, delete the Job and run again",
     UNREADY: "see why the probe fails: the container's log and the probe's path, port and delay",
     STARTING: "wait longer (timeout_seconds), or see the events above",
@@ -164,7 +172,12 @@ def _owner_uids(obj: Object) -> set[str]:
 
 
 def workload_troubles(workload: Object, events: list[Object], replica_set: Object | None = None) -> list[Trouble]:
-    """What is wrong before there are pods: their creation is refused."""
+    """What is wrong before there are pods: their creation is refused, or a load balancer's."""
+    if workload["kind"] in BALANCED:
+        # What happened last: a warning of an earlier try stays for an hour.
+        last = events_of(workload, events)[-1:]
+        warned = [event for event in last if event.get("type") == "Warning"]
+        return [Trouble(BALANCER, event.get("reason", ""), event.get("message", "")) for event in warned]
     refused = condition_of(workload, "ReplicaFailure")
     if refused and refused.get("status") == "True":
         return [Trouble(CREATE, refused.get("reason") or "FailedCreate", refused.get("message", ""))]

@@ -19,7 +19,10 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.kuber
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.exec import run_in_pod
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.objects import Object
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.checks import Found, Passed
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.cluster import is_ready
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.cluster import (
+    ZONE_LABEL,
+    is_ready,
+)
 
 # Both: a tenth of a large disk, which several volumes may share, is a lot of room.
 _FULL_PERCENT = 90
@@ -52,11 +55,36 @@ def postgresql_roles(cluster: Cluster, options: Object) -> Found:
             reason="roles",
         )
     standbys = [member["name"] for member in members if member["role"] == "sync_standby"]
+    together = in_one_zone([_leader(members), *standbys], pods, cluster.list("v1", "Node"))
+    if together:
+        raise PlatformError(
+            "the loss of one zone could lose what was acknowledged",
+            where=f"namespace {namespace}",
+            found=f"the primary and its synchronous standby are in one zone: {together}",
+            expected="each in a zone of its own, as the cluster has others",
+            fix="name as many zones in platform_zones as PostgreSQL has members; a member whose volume is in the wrong "
+            "zone is made anew where its claim and then its pod are deleted, one at a time",
+            reason="zones",
+        )
     return Passed(
         f"{_leader(members)} is primary with {len(members) - 1} standbys"
         + (f"; {' and '.join(standbys)} has every commit" if standbys else "")
         + restarts_to_come(members)
     )
+
+
+def in_one_zone(names: list[str], pods: list[Object], nodes: list[Object]) -> str:
+    """The members and their zone, where all of these (a primary and its synchronous standbys) are in one and nodes that
+    take pods are in others too; else an empty text."""
+    labels = {node["metadata"]["name"]: node["metadata"].get("labels") or {} for node in nodes}
+    # A control plane's node, and one that is lost or being emptied, has a taint.
+    free = [node["metadata"]["name"] for node in nodes if not (node.get("spec") or {}).get("taints")]
+    zones = {labels[name].get(ZONE_LABEL) for name in free} - {None}
+    node_of = {pod["metadata"]["name"]: (pod.get("spec") or {}).get("nodeName", "") for pod in pods}
+    found = {labels.get(node_of.get(name, ""), {}).get(ZONE_LABEL) for name in names}
+    if len(names) < 2 or len(zones) < 2 or len(found) > 1 or None in found:
+        return ""
+    return f"{' and '.join(names)} in {found.pop()}"
 
 
 def led_to(slices: list[Object], pods: list[Object]) -> list[str]:

@@ -88,7 +88,7 @@ def configure(
     *,
     domains: Any = ("*",),
     https_port: Any = 443,
-    listen_address: Any = "0.0.0.0",  # noqa: S104 - the pod's network is its own
+    listen_address: Any = "::",
     timeout_seconds: Any = 35,
     max_request_bytes: Any = 4194304,
     max_connections: Any = 20000,

@@ -89,12 +89,17 @@ _PROXY_PROTOCOL = {
 }
 
 
+def _socket_address(address: str, port: int) -> dict[str, Any]:
+    # Both families on one socket. Clients of IPv4 have their own addresses all the same, not ::ffff:192.0.2.1.
+    return {"address": address, "port_value": port, **({"ipv4_compat": True} if address == "::" else {})}
+
+
 def listener(name: str, address: str, port: int, chain: dict[str, Any], proxy_protocol: bool = False) -> dict[str, Any]:
     """One listener on TCP with one filter chain. ``proxy_protocol``: what connects says for whom."""
     return {
         **({"listener_filters": [_PROXY_PROTOCOL]} if proxy_protocol else {}),
         "name": name,
-        "address": {"socket_address": {"address": address, "port_value": port}},
+        "address": {"socket_address": _socket_address(address, port)},
         "per_connection_buffer_limit_bytes": 32768,
         "filter_chains": [{"name": name, **chain}],
     }

@@ -104,6 +104,35 @@ def test_each_workload_has_its_account_and_budget(objects: Objects) -> None:
         assert budgets.count(workload["spec"]["selector"]["matchLabels"]) == wanted
 
 
+# Where an unready pod may hold the only good copy, it counts as a ready one; elsewhere it must not hold a drain up.
+COUNTS_THOUGH_UNREADY = {"postgresql", "redis"}
+# They hold data, or do what would have to begin anew.
+ONLY_BY_DRAIN = {"postgresql", "postgresql-repository", "redis"}
+
+
+def test_what_may_be_evicted_is_chosen_for_each_workload(objects: Objects) -> None:
+    for budget in objects.of("PodDisruptionBudget"):
+        counts = budget["metadata"]["name"] in COUNTS_THOUGH_UNREADY
+        assert budget["spec"]["unhealthyPodEvictionPolicy"] == ("IfHealthyBudget" if counts else "AlwaysAllow")
+    for workload in pods_of_services(objects):
+        template = workload["spec"]["template"]
+        annotations = template["metadata"].get("annotations") or {}
+        kept = workload["metadata"]["name"] in ONLY_BY_DRAIN
+        assert (annotations.get("karpenter.sh/do-not-disrupt") == "true") is kept
+        assert (annotations.get("cluster-autoscaler.kubernetes.io/safe-to-evict") == "false") is kept
+        on_disk = {
+            volume["name"]
+            for volume in template["spec"].get("volumes", [])
+            if "emptyDir" in volume and volume["emptyDir"].get("medium") != "Memory"
+        }
+        # cluster-autoscaler keeps every node with a pod that has one which is not named.
+        named = annotations.get("cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes", "")
+        assert kept or set(named.split(",")) - {""} == on_disk
+    jobs = [*objects.of("Job"), *(cron["spec"]["jobTemplate"] for cron in objects.of("CronJob"))]
+    for job in jobs:
+        assert job["spec"]["template"]["metadata"]["annotations"]["karpenter.sh/do-not-disrupt"] == "true"
+
+
 def selecting(objects: Objects) -> list[Manifest]:
     """The Services that find their pods by labels; others, of Patroni for instance, are led by a program."""
     return [service for service in objects.of("Service") if service["spec"].get("selector")]

@@ -137,6 +137,64 @@ def test_strict_spread(chart: Path, render: Render) -> None:
     assert term["topologyKey"] == "kubernetes.io/hostname"
 
 
+ZONE = "topology.kubernetes.io/zone"
+
+
+def test_zones_add_to_what_keeps_pods_apart(chart: Path, render: Render) -> None:
+    here = {"key": ZONE, "operator": "In", "values": ["a", "b"]}
+    affinity = pod_of(render(chart, {"library": {"zones": ["a", "b"]}}).one("Deployment", "small"))["affinity"]
+    required = "requiredDuringSchedulingIgnoredDuringExecution"
+    assert affinity["nodeAffinity"][required] == {"nodeSelectorTerms": [{"matchExpressions": [here]}]}
+    assert affinity["podAntiAffinity"]
+    own = {"key": "disk", "operator": "In", "values": ["fast"]}
+    terms = [{"matchExpressions": [own]}, {"matchFields": [own]}]
+    given = {"nodeAffinity": {required: {"nodeSelectorTerms": terms}}, "podAffinity": {required: []}}
+    objects = render(chart, {"library": {"zones": ["a", "b"]}, "affinity": given})
+    affinity = pod_of(objects.one("Deployment", "small"))["affinity"]
+    # Any one of the terms is enough for Kubernetes, so the zones are in each.
+    assert affinity["nodeAffinity"][required]["nodeSelectorTerms"] == [
+        {"matchExpressions": [own, here]},
+        {"matchFields": [own], "matchExpressions": [here]},
+    ]
+    assert affinity["podAffinity"] == {required: []}
+    assert "podAntiAffinity" not in affinity
+
+
+def test_hard_over_zones_and_soft_over_hosts(chart: Path, render: Render) -> None:
+    values = {"spread": {"zoneWhenUnsatisfiable": "DoNotSchedule", "minDomains": 3}}
+    found = {
+        entry["topologyKey"]: entry
+        for entry in pod_of(render(chart, values).one("Deployment", "small"))["topologySpreadConstraints"]
+    }
+    assert (found[ZONE]["whenUnsatisfiable"], found[ZONE]["minDomains"]) == ("DoNotSchedule", 3)
+    host = found["kubernetes.io/hostname"]
+    assert host["whenUnsatisfiable"] == "ScheduleAnyway"
+    assert "minDomains" not in host
+
+
+def test_what_autoscalers_of_nodes_may_do(chart: Path, render: Render) -> None:
+    def told(**values: object) -> Manifest:
+        template = render(chart, values).one("Deployment", "small")["spec"]["template"]
+        return {
+            name: value
+            for name, value in template["metadata"]["annotations"].items()
+            if not name.startswith("checksum/")
+        }
+
+    local = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
+    scratch = {"tmp": {"mountPath": "/tmp", "sizeLimit": "1Mi"}, "run": {"mountPath": "/run", "sizeLimit": "1Mi"}}
+    # Memory is nobody's loss that they would ask for.
+    memory = {"shm": {"mountPath": "/dev/shm", "sizeLimit": "1Mi", "medium": "Memory"}}
+    names = set(told(writable={**scratch, **memory})[local].split(","))
+    assert names >= {"tmp", "run"}
+    assert "shm" not in names
+    kept = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
+    assert told(writable=scratch, evictable=False) == kept
+    # A user's own word is the last.
+    given = {"karpenter.sh/do-not-disrupt": "false"}
+    assert told(evictable=False, podAnnotations=given)["karpenter.sh/do-not-disrupt"] == "false"
+
+
 def test_a_sandbox_and_a_user_namespace(chart: Path, render: Render) -> None:
     pod = pod_of(render(chart, {"runtimeClassName": "gvisor", "hostUsers": False}).one("Deployment", "small"))
     assert (pod["runtimeClassName"], pod["hostUsers"]) == ("gvisor", False)

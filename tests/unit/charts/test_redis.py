@@ -611,3 +611,16 @@ def test_scripts_are_clean_shell() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_hard_spread_over_zones_counts_pods_of_every_revision(render: Render) -> None:
+    """A pod goes back to where its volume is: of a, b, c, b, c the new c, b, c alone are uneven."""
+    hard = {"spread": {"zoneWhenUnsatisfiable": "DoNotSchedule", "minDomains": 3}}
+    objects = render(CHART, {"redis": hard, "sentinel": {**hard, "replicas": 5}})
+    for name in ("redis", "redis-sentinel"):
+        constraints = objects.one("StatefulSet", name)["spec"]["template"]["spec"]["topologySpreadConstraints"]
+        [zone] = [entry for entry in constraints if entry["topologyKey"] == "topology.kubernetes.io/zone"]
+        [host] = [entry for entry in constraints if entry["topologyKey"] == "kubernetes.io/hostname"]
+        assert (zone["whenUnsatisfiable"], zone["minDomains"]) == ("DoNotSchedule", 3)
+        assert "matchLabelKeys" not in zone
+        assert host["matchLabelKeys"] == ["controller-revision-hash"]

@@ -29,9 +29,9 @@ def proxy_header(client: str) -> bytes:
     return b"\r\n\r\n\x00\r\nQUIT\n" + bytes([0x21, 0x11]) + struct.pack("!H", len(body)) + body
 
 
-def ask(edge, port: int, path: str, before: bytes = b"") -> str:
+def ask(edge, port: int, path: str, before: bytes = b"", address: str = "127.0.0.1") -> str:
     """The answer's text; empty where the connection is closed instead."""
-    with socket.create_connection(("127.0.0.1", edge.ports[port]), timeout=20) as plain:
+    with socket.create_connection((address, edge.ports[port]), timeout=20) as plain:
         plain.sendall(before)
         connection = plain
         try:
@@ -84,3 +84,13 @@ def test_health_fails_first_while_requests_are_still_answered(behind, header):
 
 def test_envoy_accepts_it(judge):
     assert judge(configure(ROUTES, UPSTREAMS, proxy_protocol=True, http3=False)) == ""
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this kernel has no IPv6")
+def test_both_families_are_served_and_clients_have_their_own_addresses(behind):
+    edge = behind()
+    for address in ("127.0.0.1", "::1"):
+        text = ask(edge, HTTPS_PORT, "/api/v1/x", address=address)
+        # Not ::ffff:127.0.0.1: a limit by address would take all of IPv4 for one /64.
+        assert f'"x-envoy-external-address": "{address}"' in text
+        assert "200" in ask(edge, HTTP_PORT, HEALTH_PATH, address=address).partition("\r\n")[0]

@@ -90,3 +90,14 @@ def test_none_is_nothing_and_a_wrong_kind_is_named():
     assert made("none") == {"annotations": {}, "objects": []}
     with pytest.raises(AnsibleFilterError, match="'elb'.*none, nlb, alb, gce"):
         made("elb")
+
+
+@pytest.mark.parametrize("kind", ["nlb", "alb"])
+def test_both_families_where_they_are_asked_for(kind):
+    def said(**given):
+        told = made(kind, **given)
+        annotations = [told["annotations"], *(obj["metadata"]["annotations"] for obj in told["objects"])]
+        return [value for each in annotations for name, value in each.items() if name.endswith("ip-address-type")]
+
+    assert said() == []
+    assert said(dual_stack=True) == ["dualstack"]

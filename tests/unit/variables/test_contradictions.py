@@ -303,6 +303,11 @@ def test_the_requests_that_no_variable_says_are_the_charts():
     assert requests(postgresql["pgbouncer"]) == quotas.PGBOUNCER
     assert requests(postgresql["sidecars"]) == quotas.SIDECAR
     assert requests(postgresql["repository"]) == quotas.REPOSITORY
+    assert requests(redis["backup"]) == quotas.REDIS_BACKUP
+    assert requests(of("controller/files/charts/controller")["database"]) == quotas.MIGRATIONS
+    exporters = of("data_services/files/charts/exporters")
+    for one in (exporters["redis"], exporters["postgresql"], postgresql["metrics"]):
+        assert requests(one) == quotas.EXPORTER
     workloads = {workload.name: workload for workload in quotas.workloads(Values({**OWN, **DEFAULT}))}
     for chart, name, replicas in (
         ("ingress/files/charts/envoy", "envoy", 3),

@@ -21,6 +21,7 @@ ODD = {
     "data_services_postgresql_backup_encrypted": False,
     "ingress_rate_limit_service": False,
     "platform_image_pull_secrets": [{"name": "registry"}],
+    "platform_listen_address": "0.0.0.0",  # noqa: S104 - nodes without IPv6
     "ingress_replicas": 5,
     "ingress_http3": True,
     "ingress_tls_names": ["a.example", "b.example"],
@@ -48,6 +49,16 @@ def test_values_that_are_not_the_defaults_are_used(typed: Run):
     present = [release for release in releases if release.get("state", "present") == "present"]
     assert len(present) > 10
     assert all(release["values"]["library"]["imagePullSecrets"] == [{"name": "registry"}] for release in present)
+    assert typed.release("redis")["values"]["library"]["listenAddress"] == ODD["platform_listen_address"]
+    for name in ("controller", "python-runtime"):
+        assert typed.release(name)["values"]["env"]["HOST"] == ODD["platform_listen_address"]
+    assert "address: 0.0.0.0" in typed.release("envoy")["values"]["configuration"]["listeners.yaml"]
+    # The local cluster's zones.
+    zones = ["local-a", "local-b", "local-c"]
+    assert all(release["values"]["library"]["zones"] == zones for release in present)
+    for part in ("redis", "sentinel"):
+        spread = typed.release("redis")["values"][part]["spread"]
+        assert spread == {"zoneWhenUnsatisfiable": "DoNotSchedule", "minDomains": 3}
     envoy = typed.release("envoy")["values"]
     assert (envoy["replicas"], envoy["http3"]) == (5, True)
     # The nested limits: 40 for a script, 42 for the controller, 45 for the edge, and the times that pods have to end.
@@ -266,3 +277,41 @@ def test_a_role_alone_is_checked(ansible: Ansible, tmp_path: Path):
     assert run.calls == []
     assert "controller_min_replicas 50" in run.output
     assert "controler_cpu" in run.output
+
+
+@pytest.mark.parametrize(("inventory", "made"), [("production-eks", "gp3"), ("production-gke", "premium-rwo")])
+def test_production_looks_for_what_the_cloud_has_before_anything(inventory: str, made: str, ansible: Ansible):
+    run = ansible("site", *TABLE, "--tags", "preflight,foundation,ingress", inventory=inventory)
+    assert run.rc == 0, run.output
+    assert run.calls[0]["module"] == "preflight"
+    asked = run.calls[0]["args"]
+    assert {entry["name"] for entry in asked["storage_classes"]} == {made}
+    assert {entry["variable"] for entry in asked["storage_classes"] if entry.get("wanted", True)} >= {
+        "data_services_storage_class",
+        "data_services_redis_backup_storage_class",
+        "data_services_postgresql_backup_storage_class",
+    }
+    assert [entry["wanted"] for entry in asked["secrets"]] == [True]
+    assert asked["load_balancer"] == {"gp3": "nlb", "premium-rwo": "gce"}[made]
+    [storage] = [args for args in run.asked("policy") if args["name"] == "storage"]
+    assert storage["objects"] == asked["made"]
+    assert {obj["kind"] for obj in asked["made"]} == {"StorageClass", "VolumeSnapshotClass"}
+    assert (storage["existing"], storage["prune"]) == ("leave", False)
+    # The role waits for the balancer's name.
+    waited = [workload for args in run.asked("rollout") for workload in args["workloads"]]
+    assert {"kind": "Service", "name": "envoy", "namespace": "ingress"} in waited
+
+
+def test_an_edge_without_a_load_balancer_waits_for_none(ansible: Ansible):
+    run = ansible("site", *TABLE, "--tags", "ingress")
+    assert run.rc == 0, run.output
+    assert run.asked("preflight") == []
+    assert not [each for args in run.asked("rollout") for each in args["workloads"] if each["kind"] == "Service"]
+
+
+def test_an_alb_is_the_ingress_s(ansible: Ansible):
+    run = ansible("site", *TABLE, "--tags", "ingress", "-e", "ingress_load_balancer=alb", inventory="production-eks")
+    assert run.rc == 0, run.output
+    waited = [workload for args in run.asked("rollout") for workload in args["workloads"]]
+    assert {"kind": "Ingress", "name": "envoy", "namespace": "ingress"} in waited
+    assert "lambda.example.com have to lead there" in run.output

@@ -29,10 +29,17 @@ HAPROXY = ("250m", "64Mi")
 PGBOUNCER = ("250m", "64Mi")
 SIDECAR = ("10m", "16Mi")
 REPOSITORY = ("100m", "64Mi")
+EXPORTER = ("10m", "24Mi")
+REDIS_BACKUP = ("100m", "64Mi")
+MIGRATIONS = ("50m", "32Mi")
 SENTINEL_STORAGE = "1Gi"
 
 DEPLOYMENT = "25%"
 """Kubernetes' own surge of a Deployment; a StatefulSet has none: its pods end before others take their place."""
+
+
+HEADROOM_PERCENT = 25
+"""What a computed quota has beyond the sum: pods of a person (kubectl debug), a DaemonSet, a chart's next version."""
 
 
 class Workload(NamedTuple):
@@ -112,6 +119,45 @@ def workloads(values: Values) -> Iterator[Workload]:
         yield from _monitoring(values)
 
 
+def jobs(values: Values) -> Iterator[Workload]:
+    """Pods that end: those of one run of each. A restore of Redis is as large as a Redis."""
+    where = values["controller_namespace"]
+    if values["controller_database_enabled"]:
+        yield _workload(where, "migrations and maintenance", 2, MIGRATIONS)
+    where = values["data_services_namespace"]
+    if values["data_services_redis_backup"]:
+        yield _workload(where, "redis-backup", 1, REDIS_BACKUP)
+        yield _workload(
+            where, "redis-restore", 1, (values["data_services_redis_cpu"], values["data_services_redis_memory"])
+        )
+    if values["data_services_postgresql_enabled"]:
+        requests = (values["data_services_postgresql_cpu"], values["data_services_postgresql_memory"])
+        yield _workload(where, "postgresql-restored", 1, requests)
+        yield _workload(where, "postgresql-backup and postgresql-snapshot", 2, REPOSITORY)
+
+
+def room(values: Values) -> dict[str, dict[str, str]]:
+    """By namespace, a ResourceQuota with room for all of it: replicas at their maximum, an update, and Jobs."""
+    found: dict[str, list[Workload]] = {}
+    for workload in (*workloads(values), *jobs(values)):
+        found.setdefault(workload.namespace, []).append(workload)
+    return {namespace: _room(values, namespace, inside) for namespace, inside in found.items()}
+
+
+def _room(values: Values, namespace: str, inside: list[Workload]) -> dict[str, str]:
+    def of(resource: str, more: Decimal = Decimal(0), unit: int = 1) -> int:
+        needs = sum((workload.needs(resource) for workload in inside), more)
+        return math.ceil(needs * (100 + HEADROOM_PERCENT) / 100 / unit)
+
+    hard = {
+        "requests.cpu": str(of("requests.cpu")),
+        "requests.memory": f"{of('requests.memory', unit=1 << 30)}Gi",
+        "pods": str(of("pods")),
+    }
+    storage = of("requests.storage", _volumes(values, namespace), 1 << 30)
+    return {**hard, **({"requests.storage": f"{storage}Gi"} if storage else {})}
+
+
 def _monitoring(values: Values) -> Iterator[Workload]:
     where, own = values["monitoring_namespace"], "monitoring_{}_{}".format
     grafana = [("grafana", 1, values["monitoring_grafana_storage"])] if values["monitoring_grafana_enabled"] else []
@@ -147,6 +193,9 @@ def _data_services(values: Values) -> Iterator[Workload]:
         redis.get("haproxy"),
         DEPLOYMENT,
     )
+    exporters = values["data_services_metrics_enabled"]
+    if exporters:
+        yield _workload(where, "exporters", 1 + values["data_services_postgresql_enabled"], EXPORTER, None, "100%")
     if not values["data_services_postgresql_enabled"]:
         return
     postgresql = values["data_services_postgresql_values"]
@@ -164,7 +213,12 @@ def _data_services(values: Values) -> Iterator[Workload]:
     beside = _workload(where, "sidecars", 1, SIDECAR, postgresql.get("sidecars"))
     containers = 1 + values["data_services_postgresql_backup"]
     yield member._replace(cpu=member.cpu + containers * beside.cpu, memory=member.memory + containers * beside.memory)
-    yield _workload(
+    exporter = _workload(where, "exporter", 1, EXPORTER)
+
+    def beside_it(workload: Workload) -> Workload:
+        return workload._replace(cpu=workload.cpu + exporter.cpu, memory=workload.memory + exporter.memory)
+
+    pgbouncer = _workload(
         where,
         "pgbouncer",
         values["data_services_postgresql_pgbouncer_replicas"],
@@ -172,8 +226,10 @@ def _data_services(values: Values) -> Iterator[Workload]:
         postgresql.get("pgbouncer"),
         DEPLOYMENT,
     )
+    yield beside_it(pgbouncer) if exporters else pgbouncer
     if values["data_services_postgresql_backup"]:
-        yield _workload(where, "postgresql-repository", 1, REPOSITORY, postgresql.get("repository"))
+        repository = _workload(where, "postgresql-repository", 1, REPOSITORY, postgresql.get("repository"))
+        yield beside_it(repository) if exporters else repository
 
 
 def _quotas(values: Values) -> Iterator[PlatformError]:

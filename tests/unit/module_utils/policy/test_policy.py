@@ -274,9 +274,11 @@ def policy(name, namespace="home"):
     }
 
 
-def apply(api, objects, check_mode=False, prune=True, name="batch", diff=False, skip_unserved=False):
+def apply(
+    api, objects, check_mode=False, prune=True, name="batch", diff=False, skip_unserved=False, leave_existing=False
+):
     batch = Batch(api, name, "home", check_mode)
-    batch.apply(copy.deepcopy(objects), prune, skip_unserved)
+    batch.apply(copy.deepcopy(objects), prune, skip_unserved, leave_existing)
     return batch.result(diff)
 
 
@@ -736,6 +738,30 @@ def test_adopting_an_object_is_said():
     again = apply(api, [config_map("a", ours="1"), config_map("c")])
     assert not again["changed"]
     assert again["notes"] == []
+
+
+def test_what_is_somebody_elses_can_be_left_as_it_is():
+    api = FakeApi()
+    api._store(config_map("theirs", x="1"))
+    apply(api, [config_map("another_batchs", x="1")], name="other")
+    before = [copy.deepcopy(api.objects[key_of(config_map(name))]) for name in ("theirs", "another_batchs")]
+    wanted = [config_map(name, x="2") for name in ("theirs", "another_batchs", "missing")]
+    assert actions(apply(api, wanted, check_mode=True, leave_existing=True)) == actions(
+        done := apply(api, wanted, leave_existing=True)
+    )
+    assert done["changed"]
+    assert actions(done)[("ConfigMap", "home", "theirs")] == "left"
+    assert actions(done)[("ConfigMap", "home", "another_batchs")] == "left"
+    assert actions(done)[("ConfigMap", "home", "missing")] == "created"
+    assert [api.objects[key_of(obj)] for obj in before] == before
+    # What it has made itself, it keeps as the batch says.
+    assert not apply(api, wanted, leave_existing=True)["changed"]
+    changed = [*wanted[:2], config_map("missing", x="3")]
+    assert actions(apply(api, changed, leave_existing=True))[("ConfigMap", "home", "missing")] == "updated"
+    # And what was left is none of what it prunes.
+    apply(api, [], leave_existing=True)
+    assert key_of(config_map("theirs")) in api.objects
+    assert key_of(config_map("missing")) not in api.objects
 
 
 # --- what an earlier wave makes --------------------------------------------------------------------------------------

@@ -486,3 +486,50 @@ def test_what_is_not_there_ends_the_wait_soon(causes, ends):
     world = pulling(*causes)
     assert failure(world, timeout_seconds=300).reason == "rollout"
     assert ends <= world.now - 1000 < ends + 5
+
+
+def balanced(kind="Service", *entries):
+    return {
+        "apiVersion": "v1" if kind == "Service" else "networking.k8s.io/v1",
+        "kind": kind,
+        "metadata": {"name": "envoy", "namespace": "ns", "uid": "uid-envoy"},
+        "status": {"loadBalancer": {"ingress": list(entries)} if entries else {}},
+    }
+
+
+@pytest.mark.parametrize("kind", ["Service", "Ingress"])
+def test_a_load_balancer_is_waited_for_and_named(kind):
+    name = {"hostname": "k8s-ingress.elb.us-east-1.amazonaws.com"}
+    world = World(lambda elapsed: [balanced(kind, *([name] if elapsed > 100 else []))])
+    result = rollout(world, [{"kind": kind, "name": "envoy", "namespace": "ns"}])
+    assert 100 <= world.now - 1000 <= 102
+    assert "ns/envoy has no load balancer yet" in world.lines[0]
+    assert result["workloads"][0]["message"] == name["hostname"]
+    assert result["workloads"][0]["status"] == {"loadBalancer": {"ingress": [name]}}
+
+
+def test_addresses_of_both_families_are_named():
+    world = World(lambda elapsed: [balanced("Service", {"ip": "203.0.113.9"}, {"ip": "2001:db8::9"})])
+    result = rollout(world, [{"kind": "Service", "name": "envoy", "namespace": "ns"}])
+    assert result["workloads"][0]["message"] == "203.0.113.9, 2001:db8::9"
+
+
+def test_a_load_balancer_that_its_controller_cannot_make_ends_the_wait_before_its_time():
+    refused = event(balanced(), "FailedDeployModel", "AccessDenied: elasticloadbalancing:CreateLoadBalancer")
+    world = World(lambda elapsed: [balanced(), refused])
+    error = failure(world, workloads=[{"kind": "Service", "name": "envoy", "namespace": "ns"}], timeout_seconds=1800)
+    assert 180 <= world.now - 1000 <= 190
+    assert "AccessDenied" in error.what
+    assert "rights" in error.fix
+    # It is told from the beginning on.
+    assert "AccessDenied" in world.lines[0]
+
+
+def test_a_controller_that_goes_on_after_a_failure_is_waited_for():
+    refused = event(balanced(), "FailedDeployModel", "throttled")
+    goes_on = {**event(balanced(), "SuccessfullyReconciled", "ok"), "type": "Normal"}
+    goes_on["lastTimestamp"] = "2026-01-01T00:01:00Z"
+    content = [balanced(), refused, goes_on]
+    world = World(lambda elapsed: [balanced("Service", {"ip": "203.0.113.9"})] if elapsed > 300 else content)
+    rollout(world, [{"kind": "Service", "name": "envoy", "namespace": "ns"}])
+    assert world.now - 1000 >= 300

@@ -9,6 +9,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.kuber
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify import postgresql as verify_postgresql
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.postgresql import (
     backup_state,
+    in_one_zone,
     led_to,
     postgresql_roles,
     postgresql_volumes,
@@ -79,6 +80,65 @@ def test_a_service_leads_to_what_its_slices_have_ready():
     unknown = {"addresses": ["10.0.0.9"]}
     assert led_to([{"endpoints": [ending, ready]}, {"endpoints": [unknown]}], pods) == ["postgresql-1", "10.0.0.9"]
     assert led_to([{"endpoints": None}, {}], pods) == []
+
+
+def placed(*zones, taints=()):
+    """Members in these zones, each on a node of its own; and the nodes, those in ``taints`` with one."""
+    nodes = [
+        {
+            "metadata": {"name": f"node-{n}", "labels": {"topology.kubernetes.io/zone": zone} if zone else {}},
+            "spec": {"taints": [{"key": "x"}]} if n in taints else {},
+        }
+        for n, zone in enumerate(zones)
+    ]
+    pods = [
+        {"metadata": {"name": f"postgresql-{n}"}, "spec": {"nodeName": f"node-{n}"}, "status": {"podIP": f"10.0.0.{n}"}}
+        for n in range(3)
+    ]
+    return pods, nodes
+
+
+@pytest.mark.parametrize(
+    ("zones", "taints", "told"),
+    [
+        (("a", "b", "c"), (), ""),
+        (("a", "a", "b"), (), "postgresql-0 and postgresql-1 in a"),
+        (("a", "a", "a", "b"), (), "postgresql-0 and postgresql-1 in a"),
+        # There is no other zone, or none that takes pods.
+        (("a", "a", "a"), (), ""),
+        (("a", "a", "a", "b"), (3,), ""),
+        ((None, None, None), (), ""),
+    ],
+)
+def test_a_primary_and_its_synchronous_standby_in_one_zone(zones, taints, told):
+    pods, nodes = placed(*zones, taints=taints)
+    assert in_one_zone(["postgresql-0", "postgresql-1"], pods, nodes) == told
+    # Another one that has every commit is elsewhere; and alone, nobody is together.
+    if len(set(zones[:3])) > 1:
+        assert in_one_zone(["postgresql-0", "postgresql-1", "postgresql-2"], pods, nodes) == ""
+    assert in_one_zone(["postgresql-0"], pods, nodes) == ""
+
+
+def test_one_zone_for_both_is_a_failure(monkeypatch):
+    pods, nodes = placed("a", "a", "b")
+
+    @stands_in_for(Cluster)
+    class FakeCluster:
+        def get(self, _ref):
+            return None
+
+        def list(self, _api_version, kind, _namespace=None, _label_selector=None):
+            slices = [{"endpoints": [{"addresses": ["10.0.0.0"]}]}]
+            return {"Pod": pods, "Node": nodes, "EndpointSlice": slices}[kind]
+
+    monkeypatch.setattr(verify_postgresql, "_members", lambda cluster, options: members())
+    options = {**OPTIONS, "namespace": "n", "servers": "postgresql", "service": "postgresql-primary"}
+    with pytest.raises(PlatformError) as raised:
+        postgresql_roles(FakeCluster(), options)
+    assert raised.value.reason == "zones"
+    assert "postgresql-0 and postgresql-1 in a" in raised.value.found
+    nodes[1]["metadata"]["labels"]["topology.kubernetes.io/zone"] = "c"
+    assert "postgresql-1 has every commit" in str(postgresql_roles(FakeCluster(), options))
 
 
 def test_restarts_that_are_to_come_are_said():

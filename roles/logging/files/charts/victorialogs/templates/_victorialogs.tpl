@@ -11,6 +11,8 @@ containers:
     {{- include "library.container" . | nindent 4 }}
     args:
       - -httpListenAddr=:9428
+      # Beside IPv4, to listen and to connect.
+      - -enableTCP6
       - -storageDataPath=/data
       - -retentionPeriod={{ int .values.retentionDays }}d
       - -retention.maxDiskSpaceUsageBytes={{ include "victorialogs.share" (dict "size" .values.persistence.data.size "percent" .values.diskPercent) }}

@@ -4,6 +4,8 @@ containers:
     {{- include "library.container" . | nindent 4 }}
     args:
       - -httpListenAddr=:9429
+      # Beside IPv4, to listen and to connect.
+      - -enableTCP6
       - -kubernetesCollector
       # Namespace, pod, container and node say whose a line is; labels would be in each line once more.
       - -kubernetesCollector.includePodLabels=false

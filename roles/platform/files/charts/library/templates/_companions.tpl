@@ -35,6 +35,9 @@ metadata:
   {{- end }}
 spec:
   type: {{ $service.type }}
+  {{- with $service.ipFamilyPolicy }}
+  ipFamilyPolicy: {{ . }}
+  {{- end }}
   {{- if $service.headless }}
   clusterIP: None
   {{- end }}

@@ -6,7 +6,7 @@ workload context.
 backoffLimit: {{ int .backoffLimit }}
 activeDeadlineSeconds: {{ int .activeDeadlineSeconds }}
 template:
-  {{- include "library.podTemplate" . | nindent 2 }}
+  {{- include "library.podTemplate" (merge (dict "job" true) .) | nindent 2 }}
 {{- end -}}
 
 {{/* A CronJob whose runs never overlap. Takes `schedule` and, optionally, `suspend` besides what a Job takes. */}}

@@ -37,6 +37,6 @@ labels:
 {{- define "library.checksums" -}}
 {{- $root := .root -}}
 {{- range .checksums }}
-checksum/{{ trimSuffix ".yaml" . }}: {{ include (printf "%s/%s" $root.Template.BasePath .) $root | sha256sum }}
+checksum/{{ trimSuffix ".yaml" . }}: {{ include (printf "%s/%s" $root.Template.BasePath .) $root | sha256sum | quote }}
 {{- end -}}
 {{- end -}}

@@ -10,20 +10,26 @@
 {{- $context := . -}}
 {{- range $key, $wanted := dict "topology.kubernetes.io/zone" $spread.zone "kubernetes.io/hostname" $spread.host }}
 {{- if $wanted }}
+{{- $ofZones := and (eq $key "topology.kubernetes.io/zone") $spread.zoneWhenUnsatisfiable }}
+{{- $how := $ofZones | default $spread.whenUnsatisfiable }}
 - topologyKey: {{ $key }}
   maxSkew: {{ $spread.maxSkew }}
-  whenUnsatisfiable: {{ $spread.whenUnsatisfiable }}
+  whenUnsatisfiable: {{ $how }}
   labelSelector:
     matchLabels:
       {{- include "library.selectorLabels" $context | nindent 6 }}
   {{- /* On by default since 1.27; an older API server would drop the fields silently. */}}
   {{- if semverCompare ">=1.27.0-0" $context.root.Capabilities.KubeVersion.Version }}
-  {{- if and $spread.minDomains (eq $spread.whenUnsatisfiable "DoNotSchedule") }}
+  {{- if and $spread.minDomains (eq $how "DoNotSchedule") }}
   minDomains: {{ $spread.minDomains }}
   {{- end }}
+  {{- /* A StatefulSet's pods are gone before others take their places, in which their volumes are: those of the new revision alone would
+     not be even on the way, and one would stay pending. */}}
+  {{- if not (and (eq $how "DoNotSchedule") (eq ($context.revisionLabel | default "") "controller-revision-hash")) }}
   {{- with $context.revisionLabel }}
   matchLabelKeys:
     - {{ . }}
+  {{- end }}
   {{- end }}
   {{- end }}
 {{- end }}
@@ -32,9 +38,28 @@
 
 {{- define "library.affinity" -}}
 {{- $values := include "library.values" . | fromYaml -}}
-{{- if $values.affinity }}
-{{- toYaml $values.affinity }}
-{{- else if eq $values.antiAffinity "required" -}}
+{{- $affinity := $values.affinity | default (include "library.antiAffinity" . | fromYaml) -}}
+{{- /* A DaemonSet's pods are on every node. */ -}}
+{{- if and $values.zones (ne (.kind | default "") "DaemonSet") -}}
+{{- $here := dict "key" "topology.kubernetes.io/zone" "operator" "In" "values" $values.zones -}}
+{{- $nodes := $affinity.nodeAffinity | default dict -}}
+{{- $required := $nodes.requiredDuringSchedulingIgnoredDuringExecution | default (dict "nodeSelectorTerms" (list dict)) -}}
+{{- /* One of the terms is enough, and all of a term has to hold. */ -}}
+{{- $terms := list -}}
+{{- range $required.nodeSelectorTerms -}}
+{{- $terms = append $terms (merge (dict "matchExpressions" (append (.matchExpressions | default list) $here)) .) -}}
+{{- end -}}
+{{- $nodes = merge (dict "requiredDuringSchedulingIgnoredDuringExecution" (dict "nodeSelectorTerms" $terms)) $nodes -}}
+{{- $affinity = merge (dict "nodeAffinity" $nodes) $affinity -}}
+{{- end -}}
+{{- with $affinity }}
+{{- toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "library.antiAffinity" -}}
+{{- $values := include "library.values" . | fromYaml -}}
+{{- if eq $values.antiAffinity "required" -}}
 podAntiAffinity:
   requiredDuringSchedulingIgnoredDuringExecution:
     - topologyKey: kubernetes.io/hostname
@@ -111,6 +136,28 @@ tolerations:
   {{- include "library.tolerations" . | trim | nindent 2 }}
 {{- end -}}
 
+{{/*
+What a node autoscaler may do to the pod by itself: cluster-autoscaler keeps a node whose pods have files of their own there, unless they
+are named as scratch. https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/FAQ.md, https://karpenter.sh/docs/concepts/disruption/
+*/}}
+{{- define "library.eviction" -}}
+{{- $values := include "library.values" . | fromYaml -}}
+{{- if ne (.kind | default "") "DaemonSet" }}
+{{- if or .job (not $values.evictable) }}
+cluster-autoscaler.kubernetes.io/safe-to-evict: "false"
+karpenter.sh/do-not-disrupt: "true"
+{{- else }}
+{{- $scratch := list }}
+{{- range $name, $path := $values.writable }}
+{{- if ne ($path.medium | default "") "Memory" }}{{ $scratch = append $scratch $name }}{{ end }}
+{{- end }}
+{{- with $scratch }}
+cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes: {{ join "," . }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* A pod template; `pod` names the chart's template that renders containers and volumes. */}}
 {{- define "library.podTemplate" -}}
 {{- $values := include "library.values" . | fromYaml -}}
@@ -120,9 +167,10 @@ metadata:
     {{- with $values.podLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  {{- with printf "%s\n%s" (include "library.checksums" .) ($values.podAnnotations | empty | ternary "" (toYaml $values.podAnnotations)) | trim }}
+  {{- $own := printf "%s\n%s" (include "library.checksums" .) (include "library.eviction" .) | fromYaml }}
+  {{- with mergeOverwrite $own $values.podAnnotations }}
   annotations:
-    {{- . | nindent 4 }}
+    {{- toYaml . | nindent 4 }}
   {{- end }}
 spec:
   {{- include "library.podSpec" . | nindent 2 }}
