@@ -29,6 +29,7 @@ find themselves imported, and the Kubernetes client, which takes half a second (
 
 SPEC = {
     "contradictions": {"type": "bool", "default": True},
+    "images": {"type": "bool", "default": True},
     "playbook": {"type": "list", "elements": "str", "default": []},
 }
 
@@ -65,7 +66,7 @@ class ActionModule(ActionBase):
         if checked.get("platform_unknown_variables") != "allow":
             errors += find_unknown(_names(given), [role.name for role in everybody], known)
         if arguments["contradictions"]:
-            errors += contradictions.find(checked, own)
+            errors += contradictions.find(checked, own, arguments["images"])
         if errors:
             error = PlatformError.of_many("the variables are wrong, and nothing was changed", errors)
             told = [{**each.parts(), **each.details} for each in errors]
@@ -83,7 +84,9 @@ class ActionModule(ActionBase):
 def _holds(before: Mapping[str, Any], given: Mapping[str, Any], arguments: Mapping[str, Any]) -> bool:
     """Whether an earlier task has looked at the same values: each role asks again, as it may be called with its own."""
     inputs = before["inputs"]
-    if arguments["contradictions"] > inputs["contradictions"] or arguments["playbook"] != inputs["playbook"]:
+    if any(arguments[name] > inputs[name] for name in ("contradictions", "images")):
+        return False
+    if arguments["playbook"] != inputs["playbook"]:
         return False
     digests = inputs["digests"]
     return all(name in given for name in inputs["given"]) and all(

@@ -26,6 +26,10 @@ options:
     description: Whether values are compared with each other. A playbook that deploys nothing leaves it out.
     type: bool
     default: true
+  images:
+    description: Whether it counts that an image has not been built yet. Where it does not run, it does not matter.
+    type: bool
+    default: true
   playbook:
     description:
       - The first words of the playbook's own variables, C(verify) for C(verify_edge_url), which are returned too

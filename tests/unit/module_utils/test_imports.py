@@ -18,6 +18,7 @@ ROWS = [
     {"kubernetes"},
     {"helm", "rollout", "policy", "secret", "image", "elasticsearch", "prometheus"},
     {"chart", "logs", "dashboards"},
+    {"capacity"},
     {"verify"},
     {"drill"},
 ]
