@@ -12,6 +12,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.chart import chart
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.policy import policy
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.preflight import preflight
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.rollout import rollout
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.secret import secret
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils import in_process
@@ -23,13 +24,14 @@ from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.varia
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.unknown import find_unknown
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.values import CHECKED, evaluate
 
-IMPORTED = (chart, in_process, policy, rollout, secret)
+IMPORTED = (chart, in_process, policy, preflight, rollout, secret)
 """Not used here. Ansible imports this plugin before it makes a process for each task: the modules that run in those
 find themselves imported, and the Kubernetes client, which takes half a second (plugin_utils/in_process.py)."""
 
 SPEC = {
     "contradictions": {"type": "bool", "default": True},
     "images": {"type": "bool", "default": True},
+    "stop": {"type": "bool", "default": True},
     "playbook": {"type": "list", "elements": "str", "default": []},
 }
 
@@ -51,7 +53,7 @@ class ActionModule(ActionBase):
         if isinstance(before, Mapping):
             # A role that is called with variables of its own leaves the playbook what it has.
             arguments["playbook"] = sorted({*arguments["playbook"], *before["inputs"]["playbook"]})
-            if _holds(before, given, arguments):
+            if not before.get("problems") and _holds(before, given, arguments):
                 result.update({**before, **quiet})
                 return result
         playbooks = read_playbooks()
@@ -67,14 +69,16 @@ class ActionModule(ActionBase):
             errors += find_unknown(_names(given), [role.name for role in everybody], known)
         if arguments["contradictions"]:
             errors += contradictions.find(checked, own, arguments["images"])
-        if errors:
+        told = [{**each.parts(), **each.details} for each in errors]
+        if errors and arguments["stop"]:
             error = PlatformError.of_many("the variables are wrong, and nothing was changed", errors)
-            told = [{**each.parts(), **each.details} for each in errors]
             result.update({"failed": True, "msg": str(error), "reason": error.reason, "errors": told})
             return result
         inputs = {name: _digest(variables[name]) for name in _names(given) | defaults.keys()}
         changed = sorted(name for name in _names(given) & defaults.keys() if given[name] != defaults[name])
-        result.update({**checked, **quiet, "inputs": {"digests": inputs, "given": changed, **arguments}})
+        result.update(
+            {**checked, **quiet, "problems": told, "inputs": {"digests": inputs, "given": changed, **arguments}}
+        )
         return result
 
     def _template(self, variables: dict[str, Any], value: Any) -> Any:

@@ -50,12 +50,18 @@ def components(folder: Path = PLAYBOOKS) -> list[str]:
 
 
 def plan(
-    roles: list[Role], variables: Mapping[str, Any], checked: Mapping[str, Any], template: Template, holds: Holds
+    roles: list[Role],
+    variables: Mapping[str, Any],
+    checked: Mapping[str, Any],
+    template: Template,
+    holds: Holds,
+    asked: tuple[str, ...] = ASKED,
 ) -> list[dict[str, Any]]:
     """For each component ``name``, ``releases``, ``objects``, ``files`` and ``secrets`` as its tasks give them, and
     ``unknown``: what could not be evaluated, and why.
 
-    ``variables`` are those that a task sees, ``checked`` the result of the module ``variables``.
+    ``variables`` are those that a task sees, ``checked`` the result of the module ``variables``; ``asked`` are the
+    modules whose arguments are wanted.
     """
     own = {name: value for role in roles for name, value in role.own.items()}
     defaults = {name: value for role in roles for name, value in role.defaults.items()}
@@ -70,10 +76,12 @@ def plan(
                 raise
             # Nobody has built images yet: the plan's figures do not depend on their names.
             seen[name] = {image: f"example.com/{image}:unknown" for image in own["__platform_images"]}
-    return [_component(name, paths.get(name, ROLES / name), seen, template, holds) for name in components()]
+    return [_component(name, paths.get(name, ROLES / name), seen, template, holds, asked) for name in components()]
 
 
-def _component(name: str, path: Path, variables: dict[str, Any], template: Template, holds: Holds) -> dict[str, Any]:
+def _component(
+    name: str, path: Path, variables: dict[str, Any], template: Template, holds: Holds, asked: tuple[str, ...]
+) -> dict[str, Any]:
     found: dict[str, Any] = {
         "name": name,
         "releases": [],
@@ -88,7 +96,7 @@ def _component(name: str, path: Path, variables: dict[str, Any], template: Templ
         if "register" in task and task["register"] != CHECKED:
             seen[task["register"]] = _NOT_YET
     for task, conditions in tasks:
-        for module in ASKED:
+        for module in asked:
             arguments = task.get(COLLECTION + module)
             if not isinstance(arguments, dict):
                 continue

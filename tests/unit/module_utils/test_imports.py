@@ -20,7 +20,7 @@ ROWS = [
     {"chart", "logs", "dashboards"},
     {"capacity"},
     {"verify"},
-    {"drill"},
+    {"drill", "preflight"},
 ]
 ROW_OF = {room: number for number, row in enumerate(ROWS) for room in row}
 FILES = sorted(path for path in FOLDER.rglob("*.py") if path.name != "__init__.py" and path.stem != "module")
