@@ -30,6 +30,8 @@ find themselves imported, and the Kubernetes client, which takes half a second (
 
 SPEC = {
     "contradictions": {"type": "bool", "default": True},
+    "images": {"type": "bool", "default": True},
+    "stop": {"type": "bool", "default": True},
     "playbook": {"type": "list", "elements": "str", "default": []},
 }
 
@@ -51,7 +53,7 @@ class ActionModule(ActionBase):
         if isinstance(before, Mapping):
             # A role that is called with variables of its own leaves the playbook what it has.
             arguments["playbook"] = sorted({*arguments["playbook"], *before["inputs"]["playbook"]})
-            if _holds(before, given, arguments):
+            if not before.get("problems") and _holds(before, given, arguments):
                 result.update({**before, **quiet})
                 return result
         playbooks = read_playbooks()
@@ -66,15 +68,17 @@ class ActionModule(ActionBase):
         if checked.get("platform_unknown_variables") != "allow":
             errors += find_unknown(_names(given), [role.name for role in everybody], known)
         if arguments["contradictions"]:
-            errors += contradictions.find(checked, own)
-        if errors:
+            errors += contradictions.find(checked, own, arguments["images"])
+        told = [{**each.parts(), **each.details} for each in errors]
+        if errors and arguments["stop"]:
             error = PlatformError.of_many("the variables are wrong, and nothing was changed", errors)
-            told = [{**each.parts(), **each.details} for each in errors]
             result.update({"failed": True, "msg": str(error), "reason": error.reason, "errors": told})
             return result
         inputs = {name: _digest(variables[name]) for name in _names(given) | defaults.keys()}
         changed = sorted(name for name in _names(given) & defaults.keys() if given[name] != defaults[name])
-        result.update({**checked, **quiet, "inputs": {"digests": inputs, "given": changed, **arguments}})
+        result.update(
+            {**checked, **quiet, "problems": told, "inputs": {"digests": inputs, "given": changed, **arguments}}
+        )
         return result
 
     def _template(self, variables: dict[str, Any], value: Any) -> Any:
@@ -84,7 +88,9 @@ class ActionModule(ActionBase):
 def _holds(before: Mapping[str, Any], given: Mapping[str, Any], arguments: Mapping[str, Any]) -> bool:
     """Whether an earlier task has looked at the same values: each role asks again, as it may be called with its own."""
     inputs = before["inputs"]
-    if arguments["contradictions"] > inputs["contradictions"] or arguments["playbook"] != inputs["playbook"]:
+    if any(arguments[name] > inputs[name] for name in ("contradictions", "images")):
+        return False
+    if arguments["playbook"] != inputs["playbook"]:
         return False
     digests = inputs["digests"]
     return all(name in given for name in inputs["given"]) and all(

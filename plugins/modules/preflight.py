@@ -1,3 +1,4 @@
+#!/usr/bin/python
 # Copyright: Contributors to the lambda_microservice.platform project
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -6,141 +7,126 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: preflight
-short_description: Look for what only the cluster can have, before anything is written
+short_description: Tell everything that would stop the platform before anything is changed
 version_added: 0.1.0
 description:
-  - Looks whether the cluster has what the platform stands on and does not make itself. These are StorageClasses and the
-    CSI drivers behind them, VolumeSnapshotClasses, the resource metrics API, the controller of the cloud's load
-    balancer, and Secrets that are the user's to make.
-  - All that is missing is named at once, with what to do, in a second or two. Without it, each would be noticed when
-    the time of a rollout is over.
-  - Of CSI drivers it knows those of Amazon, Google and Microsoft; of another one it says nothing.
+  - Looks at the inventory, at what its roles would render, at the cluster and its nodes, and at what the current user
+    may do. All findings stand in one table, with what was found, what is needed and what to do.
+  - Of the inventory it checks variables and their combinations, pools of nodes, charts that can be rendered, licences,
+    authentication at a public edge, backups that leave the cluster, digests of images, disruption budgets that let no
+    pod go, and ports of the nodes that two ask for.
+  - Of the cluster it checks that its certificate is verified, that its nodes are those that the inventory names, its
+    version against the table of versions, room for the requests at rest, at the autoscalers' most and when a node or
+    a zone is lost, storage classes, load balancer, metrics, admission, who enforces NetworkPolicies, kernels, DNS,
+    clocks, the edge's certificate, rights, and workloads of others in the platform's namespaces.
+  - It reads only. Rights are asked for by SelfSubjectAccessReviews, one where the user may do everything.
 author:
   - Lambda Microservice Platform team (@lambda-microservice-platform)
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - lambda_microservice.platform.attributes
   - lambda_microservice.platform.attributes.in_process
+requirements:
+  - kubernetes >= 24.2
+  - helm 3.13 or later, or helm 4, on the machine that runs the module
 options:
-  storage_classes:
-    description: StorageClasses that volumes ask for.
-    type: list
-    elements: dict
-    default: []
-    suboptions: &named
-      variable:
-        description: The variable that names it, for the message.
-        type: str
-        required: true
-      name:
-        description: Its name. Of a StorageClass, an empty one is the cluster's default; of a VolumeSnapshotClass, none.
-        type: str
-        required: true
-      wanted:
-        description: Whether anything asks for it.
-        type: bool
-        default: true
-  snapshot_classes:
-    description: VolumeSnapshotClasses that snapshots ask for.
-    type: list
-    elements: dict
-    default: []
-    suboptions: *named
-  made:
-    description: Objects of StorageClasses and VolumeSnapshotClasses that the run makes where they are missing.
-    type: list
-    elements: dict
-    default: []
-  zones:
-    description: Zones that nodes have to be in, by their label C(topology.kubernetes.io/zone).
-    type: list
-    elements: str
-    default: []
-  resource_metrics:
-    description: Whether autoscalers ask for the CPU and memory of pods.
-    type: bool
-    default: true
-  load_balancer:
-    description: The kind of load balancer, as the filter M(lambda_microservice.platform.load_balancer#filter) has it.
-    type: str
-    choices: [none, nlb, alb, gce]
-    default: none
-  secrets:
-    description: Secrets that have to be there.
+  components:
+    description:
+      - What each component's tasks give the modules of this collection. Without it, the components of C(site.yml), by
+        the variables of the play; a task that is registered as C(__platform) has to come before.
     type: list
     elements: dict
     default: []
     suboptions:
-      variable:
-        description: The variable that names it, for the message.
-        type: str
-        required: true
-      name:
-        description: Its name.
-        type: str
-        required: true
-      namespace:
-        description: Its namespace.
-        type: str
-        required: true
-      keys:
-        description: What is in it.
+      name: {description: The component's name., type: str, required: true}
+      releases:
+        description: 'Releases, as M(lambda_microservice.platform.chart) takes them.'
         type: list
-        elements: str
+        elements: dict
         default: []
-      wanted:
-        description: Whether anything needs it.
-        type: bool
-        default: true
-  wait_seconds:
-    description: How long a resource metrics API that is installed and does not answer yet is waited for.
-    type: int
-    default: 60
+      objects:
+        description: 'Objects, as M(lambda_microservice.platform.policy) takes them.'
+        type: list
+        elements: dict
+        default: []
+      files: {description: Files with further objects., type: list, elements: str, default: []}
+      secrets:
+        description: 'Secrets, as M(lambda_microservice.platform.secret) takes them.'
+        type: list
+        elements: dict
+        default: []
+      unknown:
+        description: 'What could not be evaluated, with C(task) and C(why).'
+        type: list
+        elements: dict
+        default: []
+  variables:
+    description:
+      - The values of the roles' variables by name. Without it, those that the play registered as C(__platform).
+    type: dict
+    default: {}
+  versions:
+    description:
+      - Rows with C(name), and C(floor), C(ceiling) and C(tested) of Kubernetes. Without it, the platform's table.
+    type: list
+    elements: dict
+    default: []
+  node_types:
+    description: The file with types of nodes. Without it, the platform's.
+    type: path
+    required: true
   ignore:
-    description: Subjects whose findings are warnings and no failure.
+    description: Checks whose findings are accepted, by the table's first column. Without it, C(preflight_ignore).
     type: list
     elements: str
-    choices: [zones, storage, snapshots, metrics, load_balancer, secrets]
     default: []
 attributes:
   check_mode:
-    details: It changes nothing.
+    details: It changes nothing. In check mode, what would stop is a warning, so that the rest is shown too.
     support: full
   diff_mode:
     details: It changes nothing.
     support: none
 notes:
-  - What the user may not read is a warning.
-requirements:
-  - kubernetes >= 24.2
+  - In a play, its action plugin gives O(components), O(variables), O(versions), O(node_types) and O(ignore) where the
+    task does not.
+  - What this user may not read (nodes, pods, the kubelets) is a warning and no failure.
 """
 
 EXAMPLES = r"""
-- name: Volumes, autoscalers, the load balancer and its certificate have what they need
+- name: The variables are read
+  lambda_microservice.platform.variables:
+    playbook: [preflight]
+    stop: false
+  register: __platform
+
+- name: The inventory and the cluster are fit for it
   lambda_microservice.platform.preflight:
-    storage_classes:
-      - {variable: data_services_storage_class, name: gp3}
-    made: "{{ [{'name': 'gp3'}] | lambda_microservice.platform.storage_classes }}"
-    load_balancer: nlb
-    secrets:
-      - {variable: ingress_tls_secret, namespace: ingress, name: envoy-tls, keys: [tls.crt, tls.key]}
+    kubeconfig: /etc/lambda/kubeconfig
 """
 
 RETURN = r"""
 findings:
-  description: What is missing and was ignored.
-  returned: success
+  description: Each finding.
+  returned: always
   type: list
   elements: dict
   contains:
-    check: {description: The subject., type: str, returned: always}
-    state: {description: 'V(ignored).', type: str, returned: always}
-    what: {description: What is wrong., type: str, returned: always}
-    where: {description: The variable or object., type: str, returned: always}
+    check: {description: 'The name, for O(ignore).', type: str, returned: always}
+    result: {description: 'V(pass), V(warn), V(FAIL) or V(ignored).', type: str, returned: always}
     found: {description: What was found., type: str, returned: always}
-    expected: {description: What was expected., type: str, returned: always}
-    fix: {description: What to do., type: str, returned: always}
-  sample: []
+    needed: {description: What is needed., type: str, returned: always}
+    to_do: {description: What to do., type: str, returned: always}
+table:
+  description: The same as lines of text, which are also shown where the module runs in process.
+  returned: always
+  type: list
+  elements: str
+failed_checks:
+  description: The names of the checks that failed.
+  returned: always
+  type: list
+  elements: str
 """
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.module import (

@@ -26,6 +26,17 @@ options:
     description: Whether values are compared with each other. A playbook that deploys nothing leaves it out.
     type: bool
     default: true
+  images:
+    description: Whether it counts that an image has not been built yet. Where it does not run, it does not matter.
+    type: bool
+    default: true
+  stop:
+    description:
+      - Whether what is wrong fails the task. Otherwise it is returned as RV(problems), for
+        M(lambda_microservice.platform.preflight) to tell with what else it finds; the next task of this module that
+        stops looks again.
+    type: bool
+    default: true
   playbook:
     description:
       - The first words of the playbook's own variables, C(verify) for C(verify_edge_url), which are returned too
@@ -59,6 +70,11 @@ NAME:
   description: The value of the variable NAME, for each that the roles' specifications name.
   returned: success
   type: raw
+problems:
+  description: What is wrong, in the form of RV(errors), where O(stop=false).
+  returned: success
+  type: list
+  elements: dict
 errors:
   description: What is wrong, one entry for each, with C(what), C(found), C(expected), C(fix) and C(reason).
   returned: failure

@@ -54,9 +54,9 @@ def read_roles(folder: Path = ROLES) -> list[Role]:
         Role(
             path.parts[-3],
             path.parents[1],
-            _read(path)["argument_specs"]["main"]["options"],
-            _trusted(_read(path.parents[1] / "defaults" / "main.yml")),
-            _trusted(_read(path.parents[1] / "vars" / "main.yml")),
+            read_file(path)["argument_specs"]["main"]["options"],
+            trusted(read_file(path.parents[1] / "defaults" / "main.yml")),
+            trusted(read_file(path.parents[1] / "vars" / "main.yml")),
             f"ansible-doc -t role lambda_microservice.platform.{path.parts[-3]}",
         )
         for path in sorted(folder.glob("*/meta/argument_specs.yml"))
@@ -65,7 +65,7 @@ def read_roles(folder: Path = ROLES) -> list[Role]:
 
 def read_playbooks(folder: Path = PLAYBOOKS) -> list[Role]:
     """What belongs to playbooks alone, in the form of roles."""
-    specifications = _read(folder / "meta" / "argument_specs.yml").get("argument_specs", {})
+    specifications = read_file(folder / "meta" / "argument_specs.yml").get("argument_specs", {})
     return [
         Role(
             name,
@@ -79,7 +79,8 @@ def read_playbooks(folder: Path = PLAYBOOKS) -> list[Role]:
     ]
 
 
-def _read(path: Path) -> Any:
+def read_file(path: Path) -> Any:
+    """What a YAML file of the collection has in it, as plain data."""
     # Libyaml's safe loader, where it is there.
     return (yaml.load(path.read_bytes(), Loader=SafeLoader) or {}) if path.exists() else {}  # noqa: S506
 
@@ -93,10 +94,10 @@ def may_be_template(value: Any) -> bool:
     return isinstance(value, list) and any(may_be_template(part) for part in value)
 
 
-def _trusted(value: Any) -> Any:
+def trusted(value: Any) -> Any:
     """What the collection's own files say may be a template."""
     if isinstance(value, str):
         return trust_as_template(value) if may_be_template(value) else value
     if isinstance(value, dict):
-        return {key: _trusted(part) for key, part in value.items()}
-    return [_trusted(part) for part in value] if isinstance(value, list) else value
+        return {key: trusted(part) for key, part in value.items()}
+    return [trusted(part) for part in value] if isinstance(value, list) else value

@@ -18,8 +18,9 @@ ROWS = [
     {"kubernetes"},
     {"helm", "rollout", "policy", "preflight", "secret", "image", "elasticsearch", "prometheus"},
     {"chart", "logs", "dashboards"},
+    {"capacity"},
     {"verify"},
-    {"drill"},
+    {"drill", "preflight"},
 ]
 ROW_OF = {room: number for number, row in enumerate(ROWS) for room in row}
 FILES = sorted(path for path in FOLDER.rglob("*.py") if path.name != "__init__.py" and path.stem != "module")

@@ -42,10 +42,14 @@ CHECKS = (
 )
 
 
-def find(checked: Mapping[str, Any], own: Mapping[str, Any]) -> list[PlatformError]:
-    """What contradicts what, among the roles' variables; ``own`` are the roles' tables (vars/main.yml)."""
+def find(checked: Mapping[str, Any], own: Mapping[str, Any], with_images: bool = True) -> list[PlatformError]:
+    """What contradicts what, among the roles' variables; ``own`` are the roles' tables (vars/main.yml). Without images,
+    nobody asks whether there are any yet.
+    """
     values, found = Values({**own, **checked}), []
     for check in CHECKS:
+        if check in images.CHECKS and not with_images:
+            continue
         try:
             # One after the other: what was found before a value that is missing counts.
             for error in check(values):

@@ -25,6 +25,9 @@ _ONE_AT_LEAST = (
     "data_services_postgresql_replicas",
     "data_services_postgresql_pgbouncer_replicas",
     "monitoring_alertmanager_replicas",
+    "monitoring_adapter_replicas",
+    "logging_elasticsearch_replicas",
+    "logging_logstash_replicas",
 )
 
 

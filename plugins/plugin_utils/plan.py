@@ -1,0 +1,146 @@
+# Copyright: Contributors to the lambda_microservice.platform project
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What ``site.yml`` would ask its modules for, read from the roles' tasks and evaluated without running them.
+
+There is no second table of components, replicas or requests: a role that ``playbooks/site.yml`` imports is part of the
+plan, with whatever its tasks give the modules ``chart``, ``policy`` and ``secret``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.template import trust_as_template
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.specifications import (
+    PLAYBOOKS,
+    ROLES,
+    Role,
+    read_file,
+    trusted,
+)
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.values import CHECKED
+
+COLLECTION = "lambda_microservice.platform."
+ASKED = ("chart", "policy", "secret")
+"""The modules whose arguments make the plan."""
+
+_IMPORTS_ROLE = ("ansible.builtin.import_role", "ansible.builtin.include_role")
+_IMPORTS_TASKS = ("ansible.builtin.import_tasks", "ansible.builtin.include_tasks")
+_BLOCKS = ("block", "always")
+_NOT_YET = {"changed": False, "certificates_expire": {}, "ca_certificates": {}, "secrets": [], "workloads": []}
+"""What a task has registered that did not run: the names that the roles read, of a cluster that has nothing yet."""
+
+Template = Callable[[dict[str, Any], Any], Any]
+Holds = Callable[[dict[str, Any], Any], bool]
+
+
+def components(folder: Path = PLAYBOOKS) -> list[str]:
+    """The roles that site.yml imports, in its order."""
+    (play,) = read_file(folder / "site.yml")
+    return [
+        str(task[name]["name"]).removeprefix(COLLECTION)
+        for task in play["tasks"]
+        for name in _IMPORTS_ROLE
+        if name in task
+    ]
+
+
+def plan(
+    roles: list[Role],
+    variables: Mapping[str, Any],
+    checked: Mapping[str, Any],
+    template: Template,
+    holds: Holds,
+    asked: tuple[str, ...] = ASKED,
+) -> list[dict[str, Any]]:
+    """For each component ``name``, ``releases``, ``objects``, ``files`` and ``secrets`` as its tasks give them, and
+    ``unknown``: what could not be evaluated, and why.
+
+    ``variables`` are those that a task sees, ``checked`` the result of the module ``variables``; ``asked`` are the
+    modules whose arguments are wanted.
+    """
+    own = {name: value for role in roles for name, value in role.own.items()}
+    defaults = {name: value for role in roles for name, value in role.defaults.items()}
+    seen = {**defaults, **own, **variables, CHECKED: checked}
+    paths = {role.name: role.path for role in roles}
+    # What all roles share (images, flows) is evaluated once and not at each of its uses.
+    for name in (name for name in own if not name.startswith("__")):
+        try:
+            seen[name] = template(seen, seen[name])
+        except AnsibleError:
+            if name != "platform_image":
+                raise
+            # Nobody has built images yet: the plan's figures do not depend on their names.
+            seen[name] = {image: f"example.com/{image}:unknown" for image in own["__platform_images"]}
+    return [_component(name, paths.get(name, ROLES / name), seen, template, holds, asked) for name in components()]
+
+
+def _component(
+    name: str, path: Path, variables: dict[str, Any], template: Template, holds: Holds, asked: tuple[str, ...]
+) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "name": name,
+        "releases": [],
+        "objects": [],
+        "files": [],
+        "secrets": [],
+        "unknown": [],
+    }
+    seen = {**variables, "role_path": str(path), "role_name": name, "ansible_search_path": [str(path)]}
+    tasks = list(_tasks(path / "tasks" / "main.yml", []))
+    for task, _conditions in tasks:
+        if "register" in task and task["register"] != CHECKED:
+            seen[task["register"]] = _NOT_YET
+    for task, conditions in tasks:
+        for module in asked:
+            arguments = task.get(COLLECTION + module)
+            if not isinstance(arguments, dict):
+                continue
+            try:
+                if all(holds(seen, condition) for condition in conditions):
+                    _ask(found, module, arguments, seen, template)
+            except AnsibleError as cause:
+                told = " ".join(str(cause).split())
+                found["unknown"].append({"task": str(task.get("name", module)), "why": told[:600]})
+    return found
+
+
+def _ask(
+    found: dict[str, Any], module: str, arguments: dict[str, Any], seen: dict[str, Any], template: Template
+) -> None:
+    def given(name: str) -> list[Any]:
+        return list(template(seen, arguments[name]) or []) if name in arguments else []
+
+    if module == "chart":
+        found["releases"] += [
+            release for release in given("releases") if (release.get("state") or "present") == "present"
+        ]
+    elif module == "secret":
+        found["secrets"] += given("secrets")
+    elif template(seen, arguments.get("state", "present")) == "present":
+        found["objects"] += given("objects")
+        found["files"] += given("files")
+
+
+def _tasks(path: Path, conditions: list[Any]) -> Iterator[tuple[dict[str, Any], list[Any]]]:
+    """Every task of a file and of those that it imports, with all the conditions under which it runs."""
+    for task in trusted(read_file(path)):
+        yield from _flat(task, path, conditions)
+
+
+def _flat(task: dict[str, Any], path: Path, outer: list[Any]) -> Iterator[tuple[dict[str, Any], list[Any]]]:
+    when = task.get("when", [])
+    # A condition has no braces by which trusted() would know it.
+    conditions = outer + [trust_as_template(str(one)) for one in (when if isinstance(when, list) else [when])]
+    for key in _BLOCKS:
+        for inner in task.get(key, []):
+            yield from _flat(inner, path, conditions)
+    for key in _IMPORTS_TASKS:
+        if key in task:
+            given = task[key]
+            yield from _tasks(path.parent / str(given["file"] if isinstance(given, dict) else given), conditions)
+    yield task, conditions

@@ -1,0 +1,156 @@
+"""The plan is what site.yml does, and its figures hold together with those that stand elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.capacity import (
+    asked,
+    compared,
+    wrong_pools,
+)
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.workloads import GIB, Workload
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.plan import components
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.contradictions import quotas
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.contradictions.finding import (
+    Values,
+)
+
+from .conftest import IMAGES
+from .evaluation import OWN, evaluated
+from .rendering import ROOT, Run, run
+
+DESIGN = ROOT / "roles/platform/files/capacity/design.yml"
+# An operator's bundle with as little in it as the filter takes.
+BUNDLE = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "prometheus-operator", "labels": {}},
+    "spec": {
+        "template": {
+            "metadata": {"labels": {}},
+            "spec": {"containers": [{"name": "prometheus-operator", "resources": {"requests": {}, "limits": {}}}]},
+        }
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What both playbooks need here."""
+    path = tmp_path_factory.mktemp("bundle") / "bundle.yaml"
+    path.write_text(json.dumps(BUNDLE))
+    return ["-e", f"monitoring_operator_source={path}", "-e", "monitoring_operator_sha256=''"]
+
+
+@pytest.fixture(scope="module")
+def production(collections: Path, tmp_path_factory: pytest.TempPathFactory, given: list[str]) -> dict[str, Any]:
+    """What playbooks/capacity.yml writes. Images that nobody has built yet are no reason not to count."""
+    folder = tmp_path_factory.mktemp("capacity")
+    outputs = ["-e", f"capacity_output={folder}/page.html", "-e", f"capacity_json_output={folder}/capacity.json"]
+    done = run(collections, "capacity", *outputs, *given, folder=folder, inventory="production-eks")
+    assert done.rc == 0, done.output
+    assert (folder / "page.html").read_text().startswith("<!doctype html>")
+    assert "nodes needed" in done.output
+    return json.loads((folder / "capacity.json").read_text())
+
+
+def test_the_components_are_those_of_the_site() -> None:
+    assert {"foundation", "data_services", "runtimes", "controller", "ingress"} <= set(components())
+    assert all((ROOT / "roles" / name).is_dir() for name in components())
+
+
+def test_it_counts_what_the_roles_ask_their_modules_for(
+    ansible: Callable[..., Run], production: dict[str, Any], given: list[str]
+) -> None:
+    assert [note for note in production["notes"] if "not counted" in note] == []
+    options = [f"platform_images_file={IMAGES}", "monitoring_validate=false", "ingress_validate=false"]
+    site = ansible("site", *given, *(word for option in options for word in ("-e", option)), inventory="production-eks")
+    assert site.rc == 0, site.output
+    releases = [
+        release for args in site.asked("chart") for release in args["releases"] if release.get("state") != "absent"
+    ]
+    objects = [obj for args in site.asked("policy") for obj in args.get("objects") or []]
+    everything = {"name": "all", "releases": releases, "objects": objects, "unknown": []}
+    workloads, notes = asked([everything], "helm", "1.34.0")
+    assert notes == []
+    assert {_figures_of(one) for one in production["workloads"]} == {
+        (one.namespace, one.name, one.least, one.most, one.cpu / 1000, round(one.memory / GIB, 3)) for one in workloads
+    }
+    assert len(workloads) == len(production["workloads"]) > 15
+
+
+def _figures_of(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[key] for key in ("namespace", "name", "least", "most", "cpu", "memory_gib"))
+
+
+def test_production_at_the_designs_numbers(production: dict[str, Any]) -> None:
+    design = production["design"]
+    # The sums of its rows, which its own totals are not.
+    assert design["sum"] == {"cpu": 62, "memory_gb": 188, "disk_gb": 720}
+    rows = {row["workload"]: row for row in design["rows"]}
+    assert sum(row["asked"] is not None for row in rows.values()) >= 9
+    for row in rows.values():
+        if row["asked"] is not None:
+            mine = row["asked"]
+            assert mine["replicas"] == row["replicas"], row
+            # Sidecars come on top of what the design counts.
+            assert row["cpu"] <= mine["cpu"] <= row["cpu"] + 0.05, row
+            assert row["memory_gb"] <= mine["memory_gib"] <= row["memory_gb"] + 0.1, row
+    assert "StatefulSet data-services/redis-sentinel" in design["beside"]
+    (pool,) = production["needed"]
+    assert pool["type"] == "m5.2xlarge"
+    assert pool["least"]["nodes"] <= pool["least"]["nodes_node_lost"] <= pool["least"]["nodes_zone_lost"]
+    assert pool["most"]["month"]["total"] > pool["least"]["month"]["total"] > 0
+    assert [one["nodes"] for one in production["pools"]] == [6, 20]
+    assert all(one["fits"] for one in production["pools"])
+
+
+def test_the_quotas_count_the_same(production: dict[str, Any]) -> None:
+    """What contradictions/quotas.py takes from variables is what the charts render."""
+    values, wrong = evaluated(data_services_storage_class="gp3")
+    assert not wrong
+    rendered = {(one["namespace"], one["name"]): one for one in production["workloads"]}
+    checked = 0
+    for mine in quotas.workloads(Values({**OWN, **values})):
+        found = rendered.get((mine.namespace, mine.name))
+        if found is None:
+            continue  # An operator names its own, and puts a container beside each.
+        checked += 1
+        assert (mine.replicas, mine.added) == (found["most"], found["surge"]), mine.name
+        assert float(mine.storage / GIB) == found["disk_gib"] - (300 if mine.name == "postgresql-repository" else 0)
+        # Exporters are beside, which the quotas' check leaves out.
+        assert 0 <= found["cpu"] - float(mine.cpu) <= 0.02, mine.name
+        assert -0.001 <= found["memory_gib"] - float(mine.memory / GIB) <= 0.04, mine.name
+    assert checked >= 11
+
+
+def test_what_stands_beside_the_design_is_told() -> None:
+    design = [{"name": "Redis", "workload": "redis", "replicas": 3, "cpu": 2, "memory_gb": 8, "disk_gb": 20}]
+    more = Workload("data", "one", "Deployment", "haproxy", 2, 2, 250, GIB, ("haproxy",))
+    found = compared(design, [more])
+    assert found["rows"][0]["asked"] is None and found["beside"] == ["Deployment one/haproxy"]
+    assert found["beside_sum"]["cpu"] == 0.5 and found["sum"]["memory_gb"] == 24
+
+
+@pytest.mark.parametrize(
+    ("pool", "told"),
+    [
+        ({"type": "m5.huge"}, "nobody knows what a node of the type has"),
+        ({"zones": []}, "a pool of nodes has no zone"),
+        ({"min_count": 9}, "numbers of nodes contradict each other"),
+        ({"min_count": -1}, "numbers of nodes contradict each other"),
+        ({"min_count": 1, "max_count": 2}, "a zone has no node"),
+    ],
+)
+def test_pools_that_cannot_be_are_named(pool: dict[str, Any], told: str) -> None:
+    whole = {"name": "general", "type": "m5.2xlarge", "zones": ["a", "b", "c"], "min_count": 3, "max_count": 6}
+    types = {"m5.2xlarge": {}}
+    assert wrong_pools([whole], types) == []
+    (error,) = wrong_pools([{**whole, **pool}], types)
+    assert told in error.what and error.where == "platform_node_pools, general"
+    assert len(wrong_pools([whole, whole], types)) == 2
