@@ -203,7 +203,7 @@ def test_each_user_has_one_role_and_no_more_than_it_needs(custom: dict[str, Any]
     assert not {"all", "manage", "manage_security"} & {
         name for role in roles.values() for name in role.get("cluster", [])
     }
-    assert {name for role in roles.values() for entry in role["indices"] for name in entry["names"]} == {
+    assert {name for role in roles.values() for entry in role.get("indices", []) for name in entry["names"]} == {
         "logs-platform-*"
     }
     # And Logstash has the writer's login.
