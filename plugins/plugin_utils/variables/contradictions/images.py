@@ -87,6 +87,8 @@ def _needed(values: Values) -> Iterator[str]:
             yield "grafana"
         if values["runtimes_places_percent"]:
             yield "prometheus-adapter"
+    if values["openfaas_enabled"]:
+        yield from ("openfaas-compatible", "nats")
 
 
 CHECKS = (_file, _registry)

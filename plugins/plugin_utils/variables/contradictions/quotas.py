@@ -110,6 +110,20 @@ def workloads(values: Values) -> Iterator[Workload]:
     yield from _data_services(values)
     if values["monitoring_enabled"]:
         yield from _monitoring(values)
+    if values["openfaas_enabled"]:
+        yield from _openfaas(values)
+
+
+def _openfaas(values: Values) -> Iterator[Workload]:
+    where, own, nats = values["openfaas_namespace"], values["openfaas_values"], values["openfaas_nats_values"]
+    for name, part, replicas in (("gateway", "gateway", "gateway_max"), ("queue-worker", "queueWorker", "worker")):
+        kind = replicas.partition("_")[0]
+        requests = (values[f"openfaas_{kind}_cpu"], values[f"openfaas_{kind}_memory"])
+        yield _workload(where, name, values[f"openfaas_{replicas}_replicas"], requests, own.get(part), 1)
+    requests = (values["openfaas_nats_cpu"], values["openfaas_nats_memory"])
+    yield _workload(
+        where, "nats", values["openfaas_nats_replicas"], requests, nats, 0, values["openfaas_nats_storage"]
+    )
 
 
 def _monitoring(values: Values) -> Iterator[Workload]:

@@ -25,6 +25,8 @@ _ONE_AT_LEAST = (
     "data_services_postgresql_replicas",
     "data_services_postgresql_pgbouncer_replicas",
     "monitoring_alertmanager_replicas",
+    "openfaas_gateway_min_replicas",
+    "openfaas_worker_replicas",
 )
 
 
@@ -38,6 +40,13 @@ def _controller(values: Values) -> Iterator[PlatformError]:
     yield from _range(
         "the controller", "controller_min_replicas", values["controller_min_replicas"],
         "controller_max_replicas", values["controller_max_replicas"],
+    )  # fmt: skip
+
+
+def _gateway(values: Values) -> Iterator[PlatformError]:
+    yield from _range(
+        "the gateway for functions", "openfaas_gateway_min_replicas", values["openfaas_gateway_min_replicas"],
+        "openfaas_gateway_max_replicas", values["openfaas_gateway_max_replicas"],
     )  # fmt: skip
 
 
@@ -80,4 +89,4 @@ def _languages(values: Values) -> Iterator[PlatformError]:
             )  # fmt: skip
 
 
-CHECKS = (_one_at_least, _controller, _runtimes, _languages)
+CHECKS = (_one_at_least, _controller, _gateway, _runtimes, _languages)
