@@ -139,7 +139,9 @@ def _destination(value: Any, where: str, known: list[str]) -> dict[str, Any]:
 
 
 def _route(route: Any, where: str, known: list[str], limits: Limits) -> dict[str, Any]:
-    checked = check_keys(route, where, ("name", "match", "upstream"), ("timeout_seconds", "rewrite_prefix", "public", "limits_of"))
+    checked = check_keys(
+        route, where, ("name", "match", "upstream"), ("timeout_seconds", "rewrite_prefix", "public", "limits_of")
+    )
     name = name_of(checked["name"], f"{where}.name")
     where = f"{where} ({name})"
     match = _route_match(checked["match"], f"{where}.match")

@@ -63,7 +63,7 @@ def _flows(values: Values) -> Iterator[PlatformError]:
         name = flow["name"]
         if not DNS_LABEL.fullmatch(name) or len(name) > 63:
             yield contradiction(
-                "a function's way out has no name that an annotation could give", f"{name!r} in openfaas_function_flows",
+                "a function's way out has no name for an annotation", f"{name!r} in openfaas_function_flows",
                 "lower-case letters, digits and hyphens, at most 63", "rename it",
             )  # fmt: skip
         if "kubernetes-api" in (flow["to"] if isinstance(flow["to"], list) else [flow["to"]]):

@@ -121,9 +121,7 @@ def _openfaas(values: Values) -> Iterator[Workload]:
         requests = (values[f"openfaas_{kind}_cpu"], values[f"openfaas_{kind}_memory"])
         yield _workload(where, name, values[f"openfaas_{replicas}_replicas"], requests, own.get(part), 1)
     requests = (values["openfaas_nats_cpu"], values["openfaas_nats_memory"])
-    yield _workload(
-        where, "nats", values["openfaas_nats_replicas"], requests, nats, 0, values["openfaas_nats_storage"]
-    )
+    yield _workload(where, "nats", values["openfaas_nats_replicas"], requests, nats, 0, values["openfaas_nats_storage"])
 
 
 def _monitoring(values: Values) -> Iterator[Workload]:
