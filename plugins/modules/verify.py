@@ -17,7 +17,8 @@ description:
   - Of the cluster it checks that the nodes' clocks agree; that the workloads have rolled out, over zones, with
     disruption budgets and working autoscalers; that each runtime pod says that nothing of its isolation is missing, and
     has a bound on its processes; who is master of Redis, and whether it has evicted sessions; that forbidden pods are
-    refused (by dry runs); and that only the edge is exposed.
+    refused (by dry runs); and that only the edge is exposed. Through the gateway it calls a function of each kind, and
+    has one call queued.
   - Whether the cluster's network enforces NetworkPolicies is tried from a running pod, inside the cluster. Where it
     does not, that is a warning, as no change of the platform can mend it, or a failure where it is required.
   - A failed check says where it looked, what it found, what it expected and what to do. A check that has nothing to
@@ -169,6 +170,18 @@ options:
         elements: str
         required: true
       minutes: {description: How old the lines may be., type: int, default: 10}
+  functions:
+    description:
+      - The gateway for functions. Without it, none is called. Beside calls, a function is registered at the controller
+        and a container deployed, scaled and removed; both have C(verify-) in their names.
+    type: dict
+    suboptions:
+      namespace: {description: The gateway's namespace., type: str, required: true}
+      language: {description: Whose runtime and scripts are used., type: str, required: true}
+      registered: {description: Whether the controller has a database for functions., type: bool, default: true}
+      gateway: {description: The pods' app.kubernetes.io/name., type: str, default: gateway}
+      port: {description: The port of its API., type: int, default: 8080}
+      credentials: {description: The Secret with the API's user and password., type: str, default: basic-auth}
   network_probe:
     description: Connections to try from inside. Without it, whether NetworkPolicies are enforced is not checked.
     type: dict
@@ -210,15 +223,16 @@ options:
     default: 90
 attributes:
   check_mode:
-    details: It changes nothing. The sessions that it starts expire, as any client's do.
+    details: Functions are left out, as some are deployed. The sessions that it starts expire, as any client's do.
     support: full
   diff_mode:
-    details: It changes nothing.
+    details: What it deploys it removes.
     support: none
 notes:
   - Environment variables of proxies are not used for the edge.
   - It needs the right to read the objects, to create pods (they are only offered), to run commands in pods and to read
-    the controller's logs and the Secret in O(redis.credentials). Without the right to get C(nodes/proxy), by which it
+    the controller's logs and the Secrets in O(redis.credentials) and O(functions.credentials), and to reach pods
+    through the API server (C(pods/portforward)). Without the right to get C(nodes/proxy), by which it
     reads the kubelets' configuration, the bound on a pod's processes is a warning.
 requirements:
   - kubernetes >= 24.2

@@ -11,7 +11,7 @@ import contextlib
 import http.client
 import socket
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
@@ -24,18 +24,27 @@ except ImportError:  # Cluster says what is missing
     pass
 
 
-def get_from_pod(
+class Answer(NamedTuple):
+    """An HTTP answer of a pod; names of headers in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def ask_pod(
     cluster: Cluster,
     namespace: str,
     pod: str,
     port: int,
+    method: str,
     path: str,
-    query: Mapping[str, Any] | None = None,
     *,
+    body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
     timeout_seconds: float = 30,
-) -> bytes:
-    """The body of the pod's answer to GET path. Any other than 200 is a PlatformError with this ``status``."""
+) -> Answer:
+    """The pod's answer, whatever its status is. None at all is a PlatformError."""
     where = f"Pod {namespace}/{pod}, port {port}, {path}"
     # One for each call: portforward() changes the client that it is given.
     client = kubernetes.client.ApiClient(cluster.configuration)
@@ -47,10 +56,10 @@ def get_from_pod(
             connection = http.client.HTTPConnection(pod)
             connection.sock = forward.socket(port)
             connection.sock.settimeout(timeout_seconds)
-            given = f"?{urlencode(query)}" if query else ""
-            connection.request("GET", path + given, headers={"Connection": "close", **(headers or {})})
+            connection.request(method, path, body=body, headers={"Connection": "close", **(headers or {})})
             answer = connection.getresponse()
-            body = answer.read()
+            told = {name.lower(): value for name, value in answer.getheaders()}
+            return Answer(answer.status, told, answer.read())
         finally:
             with contextlib.suppress(OSError):
                 forward.close()
@@ -65,17 +74,34 @@ def get_from_pod(
             fix="see whether the pod is ready (kubectl get pods), and its log",
             reason="unreachable",
         ) from failure
+
+
+def get_from_pod(
+    cluster: Cluster,
+    namespace: str,
+    pod: str,
+    port: int,
+    path: str,
+    query: Mapping[str, Any] | None = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+    timeout_seconds: float = 30,
+) -> bytes:
+    """The body of the pod's answer to GET path. Any other than 200 is a PlatformError with this ``status``."""
+    asked = f"{path}?{urlencode(query)}" if query else path
+    answer = ask_pod(cluster, namespace, pod, port, "GET", asked, headers=headers, timeout_seconds=timeout_seconds)
     if answer.status != 200:
+        said = answer.body[:300].decode("utf-8", "replace").strip()
         raise PlatformError(
             "a pod answers otherwise than it should",
-            where=where,
-            found=f"{answer.status} {answer.reason}: {body[:300].decode('utf-8', 'replace').strip()}",
+            where=f"Pod {namespace}/{pod}, port {port}, {path}",
+            found=f"{answer.status} {http.client.responses.get(answer.status, '')}: {said}",
             expected="200",
             fix="see the pod's log",
             reason="answer",
             status=answer.status,
         )
-    return body
+    return answer.body
 
 
 def _refused(failure: kubernetes.client.ApiException, where: str) -> PlatformError:

@@ -25,6 +25,13 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.verif
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.cluster import LEVELS, Platform
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.edge import SCRIPTS, Edge
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.functions import (
+    FUNCTIONS_SPEC,
+    container_called,
+    queued_call,
+    registered_called,
+    runtime_called,
+)
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.grafana import (
     GRAFANA_SPEC,
     grafana_sources,
@@ -133,6 +140,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "monitoring": MONITORING_SPEC,
     "grafana": GRAFANA_SPEC,
     "logging": LOGGING_SPEC,
+    "functions": FUNCTIONS_SPEC,
     "network_probe": {
         "type": "dict",
         "options": {
@@ -165,7 +173,9 @@ def run(
     progress: Callable[[str], None] | None = None,
     connect: Callable[[Object], Cluster] | None = None,
 ) -> Object:
-    """Make all checks. Nothing is changed, so check mode is no other mode."""
+    """Make all checks. In check mode those are left out that deploy functions."""
+    if check_mode:
+        params = {**params, "functions": None}
     return report(make_all(checks_of(params, (connect or Cluster)(params)), progress=progress), progress)
 
 
@@ -200,6 +210,7 @@ def checks_of(params: Object, cluster: Cluster) -> list[Check]:
             for language in (sorted(params["languages"], key="python".__ne__)[:1])
             for seen_by in [partial(platform.answered, controller["namespace"], controller["app"])]
         ),
+        *_of_functions(cluster, edge, params),
     ]
     in_the_cluster: list[tuple[str, Callable[[], Any]]] = [
         ("cluster: clocks", platform.clocks),
@@ -249,6 +260,19 @@ def _of_postgresql(
     backup = ("postgresql: backup", partial(postgresql_backup, cluster, options, wait_seconds))
     volumes = ("postgresql: volumes", partial(postgresql_volumes, cluster, options))
     return [roles, volumes, backup] if options["repository"] else [roles, volumes]
+
+
+def _of_functions(cluster: Cluster, edge: Edge, params: Object) -> list[tuple[str, Callable[[], Any]]]:
+    options, wait = params.get("functions"), params["wait_seconds"]
+    if not options:
+        return []
+    registered = ("functions: registered", partial(registered_called, cluster, edge, options))
+    return [
+        ("functions: runtime", partial(runtime_called, edge, options)),
+        *([registered] if options["registered"] else []),
+        ("functions: container", partial(container_called, cluster, options, wait)),
+        ("functions: asynchronous", partial(queued_call, cluster, options, wait)),
+    ]
 
 
 def _of_monitoring(

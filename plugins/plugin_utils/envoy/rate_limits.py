@@ -185,9 +185,12 @@ def _descriptors(row: RateLimit, limits: RateLimits) -> list[tuple[list[_Part], 
     ]
 
 
-def route_rate_limits(limits: RateLimits, route: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The route's ``rate_limits`` (for the service) and ``typed_per_filter_config`` (for Envoy alone), or nothing."""
-    rows = [row for row in limits.rows if route in row.routes]
+def route_rate_limits(limits: RateLimits, names: set[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The ``rate_limits`` (for the service) and ``typed_per_filter_config`` (for Envoy alone) of a route, or nothing.
+
+    ``names`` are its own and that of the route whose limits it shares.
+    """
+    rows = [row for row in limits.rows if names & set(row.routes)]
     asked: list[dict[str, Any]] = []
     alone: list[dict[str, Any]] = []
     buckets: list[dict[str, Any]] = []

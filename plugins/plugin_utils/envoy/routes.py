@@ -139,7 +139,9 @@ def _destination(value: Any, where: str, known: list[str]) -> dict[str, Any]:
 
 
 def _route(route: Any, where: str, known: list[str], limits: Limits) -> dict[str, Any]:
-    checked = check_keys(route, where, ("name", "match", "upstream"), ("timeout_seconds", "rewrite_prefix", "public"))
+    checked = check_keys(
+        route, where, ("name", "match", "upstream"), ("timeout_seconds", "rewrite_prefix", "public", "limits_of")
+    )
     name = name_of(checked["name"], f"{where}.name")
     where = f"{where} ({name})"
     match = _route_match(checked["match"], f"{where}.match")
@@ -160,13 +162,20 @@ def _route(route: Any, where: str, known: list[str], limits: Limits) -> dict[str
             wrong(at, checked["rewrite_prefix"], "a match by prefix beside it")
         action["prefix_rewrite"] = path_of(checked["rewrite_prefix"], at)
     public = checked.get("public") is not None and flag_of(checked["public"], f"{where}.public")
-    return {"name": name, "match": match, "route": action, **({"public": True} if public else {})}
+    shared = checked.get("limits_of")
+    return {
+        "name": name,
+        "match": match,
+        "route": action,
+        **({"public": True} if public else {}),
+        **({"limits_of": name_of(shared, f"{where}.limits_of")} if shared is not None else {}),
+    }
 
 
 def with_filters(route: dict[str, Any], rates: RateLimits, callers: Callers) -> dict[str, Any]:
     """The route with its rate limits, and with what it is exempt from."""
-    result = {key: value for key, value in route.items() if key != "public"}
-    actions, settings = route_rate_limits(rates, route["name"])
+    result = {key: value for key, value in route.items() if key not in ("public", "limits_of")}
+    actions, settings = route_rate_limits(rates, {route["name"], route.get("limits_of", route["name"])})
     if actions:
         result["route"] = {**route["route"], "rate_limits": actions}
     if route.get("public"):
@@ -210,6 +219,11 @@ def checked_routes(routes: Any, known: list[str], limits: Limits) -> list[dict[s
                     "Put the narrower route first",
                 )
         result.append(made)
+    names = [route["name"] for route in result]
+    for index, made in enumerate(result):
+        if made.get("limits_of", made["name"]) not in names:
+            where = f"ingress_routes[{index}] ({made['name']}).limits_of"
+            wrong(where, made["limits_of"], f"the name of one of ingress_routes ({', '.join(names)})")
     return result
 
 

@@ -31,6 +31,8 @@ CHART_NAMESPACES = {
     "envoy": "ingress",
     "exporters": "data-services",
     "grafana": "monitoring",
+    "nats": "openfaas",
+    "openfaas": "openfaas",
     "prometheus-adapter": "monitoring",
     "state": "monitoring",
     "victorialogs": "monitoring",

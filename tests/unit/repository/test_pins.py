@@ -45,6 +45,15 @@ def test_the_logs_store_and_agent_are_built_from_the_release_of_the_upstream_ima
     assert upstream["__platform_images"][name]["tag"] == built[1]
 
 
+def test_nats_is_the_release_of_the_upstream_image_and_of_the_gateway_s_tests() -> None:
+    found = {
+        re.search(r"nats-io/nats-server/v2 v(\S+)", (ROOT / "images" / name / "go.mod").read_text(encoding="utf-8"))[1]
+        for name in ("nats", "openfaas")
+    }
+    upstream = yaml.safe_load((ROOT / "roles/platform/vars/main.yml").read_text(encoding="utf-8"))
+    assert {upstream["__platform_images"]["nats"]["tag"].removesuffix("-scratch")} == found
+
+
 def go_modules(module: str) -> dict[str, str]:
     """The version of each Go module that a module below tools/ is compiled from."""
     text = (ROOT / "tools" / module / "go.mod").read_text(encoding="utf-8")

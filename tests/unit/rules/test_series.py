@@ -43,6 +43,11 @@ def runtimes() -> set[str]:
     return {name + suffix for name, kind in rows for suffix in SUFFIXES[kind]}
 
 
+def gateways() -> set[str]:
+    text = (ROOT / "images" / "openfaas" / "internal" / "metrics" / "metrics.go").read_text(encoding="utf-8")
+    return set(re.findall(r'"(gateway_\w+)"', text))
+
+
 def state_exporters() -> set[str]:
     text = (ROOT / "images" / "kube-state-exporter" / "kube_state_exporter.py").read_text(encoding="utf-8")
     return set(re.findall(r'"((?:kube|platform)_\w+)"', text))
@@ -72,7 +77,7 @@ RECORDED = {rule["record"] for path in RULES for rule in rules_of(path) if "reco
 
 @pytest.mark.parametrize("path", RULES, ids=[path.stem for path in RULES])
 def test_every_series_is_somebodys(path: Path, envoys: set[str]) -> None:
-    known = controllers() | runtimes() | state_exporters() | others() | envoys | RECORDED
+    known = controllers() | runtimes() | gateways() | state_exporters() | others() | envoys | RECORDED
     used = set().union(*(series_of(rule["expr"]) for rule in rules_of(path)))
     # What fires always asks for none.
     assert used or path.stem == "watchdog"

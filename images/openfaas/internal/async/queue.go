@@ -54,8 +54,9 @@ func (q *Queue) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Call-Id", id)
 	}
 	if err != nil {
-		q.Calls.Async.WithLabelValues("refused").Inc()
 		if functions.StatusOf(err) == http.StatusServiceUnavailable {
+			// What is wrong with a request is its caller's affair, and counted by nobody.
+			q.Calls.Async.WithLabelValues("refused").Inc()
 			w.Header().Set("Retry-After", "2")
 		}
 		proxy.Refuse(w, err)

@@ -24,9 +24,9 @@ const (
 	bucketState = "openfaas-call-states"
 	bucketSlots = "openfaas-slots"
 
-	// Lanes share the workers' places. A caller's calls are all in one lane, so whoever queues thousands holds up a
-	// sixteenth of the others at most.
-	lanes = 16
+	// Lanes share the workers' places. A caller's calls are all in one lane, so whoever queues thousands holds up an
+	// eighth of the others at most. Each is a consumer, whose replicas tell each other every second that they are there.
+	lanes = 8
 
 	// MaxBody is the most bytes of a call's body.
 	MaxBody = 1 << 20

@@ -78,9 +78,9 @@ func (w *Worker) takeFrom(ctx context.Context, lane int) {
 			continue
 		}
 		for ctx.Err() == nil {
-			message, err := consumer.Next(jetstream.FetchMaxWait(2 * time.Second))
+			message, err := next(ctx, consumer)
 			if err != nil {
-				if !errors.Is(err, jetstream.ErrNoMessages) && !errors.Is(err, nats.ErrTimeout) {
+				if !errors.Is(err, jetstream.ErrNoMessages) && !errors.Is(err, nats.ErrTimeout) && !errors.Is(err, context.DeadlineExceeded) {
 					pause()
 					break // NATS was away, or is another: the consumer is looked up again
 				}
@@ -101,6 +101,13 @@ func (w *Worker) takeFrom(ctx context.Context, lane int) {
 			})
 		}
 	}
+}
+
+// next waits for a lane's next message. Each question costs the servers something, so an idle lane does not ask often.
+func next(ctx context.Context, consumer jetstream.Consumer) (jetstream.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	return consumer.Next(jetstream.FetchContext(ctx))
 }
 
 // hold tells the server that the message is being worked on, until it is called.

@@ -109,6 +109,11 @@ func (s *Service) last(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.draining.Load() && r.Header.Get("Upgrade") == "" {
 			w.Header().Set("Connection", "close")
+			// By this a balancer learns that it should send others elsewhere.
+			if r.URL.Path == "/healthz" {
+				http.Error(w, "shutting down", http.StatusServiceUnavailable)
+				return
+			}
 		}
 		handler.ServeHTTP(w, r)
 	})

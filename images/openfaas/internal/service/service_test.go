@@ -86,6 +86,9 @@ func TestAProgramThatIsToldToEndServesWhatItHasAndWhatStillComes(t *testing.T) {
 	if status, closes, body := get(s.Address + "/late"); status != 200 || body != "whole" || !closes {
 		t.Errorf("a request that still came: %d %s, told to leave: %v", status, body, closes)
 	}
+	if status, _, _ := get(s.Address + "/healthz"); status != 503 {
+		t.Errorf("a balancer that asks is told %d", status)
+	}
 	if body := <-slow; body != "whole" {
 		t.Errorf("the request under way: %q", body)
 	}

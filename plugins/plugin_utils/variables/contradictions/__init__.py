@@ -15,6 +15,7 @@ from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.varia
     images,
     monitoring,
     namespaces,
+    openfaas,
     postgresql,
     quotas,
     redis,
@@ -39,6 +40,7 @@ CHECKS = (
     *monitoring.CHECKS,
     *quotas.CHECKS,
     *elastic.CHECKS,
+    *openfaas.CHECKS,
 )
 
 

@@ -114,6 +114,8 @@ def _needed(values: Values) -> Iterator[str]:
             yield "prometheus-adapter"
     if values["logging_enabled"]:
         yield from _LOGGING[values["logging_backend"]]
+    if values["openfaas_enabled"]:
+        yield from ("openfaas-compatible", "nats")
 
 
 CHECKS = (_file, _registry, _upstream)

@@ -34,6 +34,9 @@ REDIS_BACKUP = ("100m", "64Mi")
 MIGRATIONS = ("50m", "32Mi")
 SENTINEL_STORAGE = "1Gi"
 
+FUNCTIONS = 100
+"""Pods of functions that are deployed as containers, of which there is no list: for these, a computed quota has room."""
+
 DEPLOYMENT = "25%"
 """Kubernetes' own surge of a Deployment; a StatefulSet has none: its pods end before others take their place."""
 
@@ -117,10 +120,26 @@ def workloads(values: Values) -> Iterator[Workload]:
     yield from _data_services(values)
     if values["monitoring_enabled"]:
         yield from _monitoring(values)
+    if values["openfaas_enabled"]:
+        yield from _openfaas(values)
+
+
+def _openfaas(values: Values) -> Iterator[Workload]:
+    where, own, nats = values["openfaas_namespace"], values["openfaas_values"], values["openfaas_nats_values"]
+    for name, part, replicas in (("gateway", "gateway", "gateway_max"), ("queue-worker", "queueWorker", "worker")):
+        kind = replicas.partition("_")[0]
+        requests = (values[f"openfaas_{kind}_cpu"], values[f"openfaas_{kind}_memory"])
+        yield _workload(where, name, values[f"openfaas_{replicas}_replicas"], requests, own.get(part), 1)
+    requests = (values["openfaas_nats_cpu"], values["openfaas_nats_memory"])
+    yield _workload(where, "nats", values["openfaas_nats_replicas"], requests, nats, 0, values["openfaas_nats_storage"])
 
 
 def jobs(values: Values) -> Iterator[Workload]:
-    """Pods that end: those of one run of each. A restore of Redis is as large as a Redis."""
+    """Pods that end: those of one run of each. A restore of Redis is as large as a Redis. And functions to come."""
+    if values["openfaas_enabled"]:
+        requests = (values["openfaas_function_cpu"], values["openfaas_function_memory"])
+        for namespace in values["openfaas_function_namespaces"]:
+            yield _workload(namespace, "functions in containers", FUNCTIONS, requests)
     where = values["controller_namespace"]
     if values["controller_database_enabled"]:
         yield _workload(where, "migrations and maintenance", 2, MIGRATIONS)

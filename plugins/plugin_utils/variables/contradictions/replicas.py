@@ -28,6 +28,8 @@ _ONE_AT_LEAST = (
     "monitoring_adapter_replicas",
     "logging_elasticsearch_replicas",
     "logging_logstash_replicas",
+    "openfaas_gateway_min_replicas",
+    "openfaas_worker_replicas",
 )
 
 
@@ -41,6 +43,13 @@ def _controller(values: Values) -> Iterator[PlatformError]:
     yield from _range(
         "the controller", "controller_min_replicas", values["controller_min_replicas"],
         "controller_max_replicas", values["controller_max_replicas"],
+    )  # fmt: skip
+
+
+def _gateway(values: Values) -> Iterator[PlatformError]:
+    yield from _range(
+        "the gateway for functions", "openfaas_gateway_min_replicas", values["openfaas_gateway_min_replicas"],
+        "openfaas_gateway_max_replicas", values["openfaas_gateway_max_replicas"],
     )  # fmt: skip
 
 
@@ -83,4 +92,4 @@ def _languages(values: Values) -> Iterator[PlatformError]:
             )  # fmt: skip
 
 
-CHECKS = (_one_at_least, _controller, _runtimes, _languages)
+CHECKS = (_one_at_least, _controller, _gateway, _runtimes, _languages)
