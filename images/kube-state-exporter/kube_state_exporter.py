@@ -2,7 +2,8 @@
 
 For clusters that cannot pull kube-state-metrics; beside upstream's it tells what that cannot (platform_...). Each scrape lists the
 objects anew, one kind after the other, from the API server's cache: nothing is kept in memory between scrapes, and what is shown is
-never older than the scrape. What the series mean is described at https://github.com/kubernetes/kube-state-metrics/tree/main/docs/metrics; a quantity is in its base unit (cores, bytes).
+never older than the scrape. What the series mean is described at
+https://github.com/kubernetes/kube-state-metrics/tree/main/docs/metrics; a quantity is in its base unit (cores, bytes).
 """
 
 from __future__ import annotations

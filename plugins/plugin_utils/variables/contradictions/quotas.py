@@ -35,7 +35,7 @@ MIGRATIONS = ("50m", "32Mi")
 SENTINEL_STORAGE = "1Gi"
 
 FUNCTIONS = 100
-"""Pods of functions that are deployed as containers, of which there is no list: for these, a computed quota has room."""
+"""Pods of functions in containers, of which there is no list: a computed quota has room for these."""
 
 DEPLOYMENT = "25%"
 """Kubernetes' own surge of a Deployment; a StatefulSet has none: its pods end before others take their place."""
