@@ -96,6 +96,7 @@ def batch(kubeconfig, namespace):
             "objects": copy.deepcopy(objects),
             "prune": True,
             "unserved": "fail",
+            "existing": "adopt",
             "state": "present",
             **changes,
         }

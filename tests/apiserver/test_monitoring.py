@@ -38,7 +38,7 @@ def batch(tmp_path_factory, cluster):
 @pytest.fixture
 def apply(kubeconfig, batch):
     def run_module(**changes):
-        params = {"prune": True, "unserved": "fail", **batch, "kubeconfig": kubeconfig, **changes}
+        params = {"prune": True, "unserved": "fail", "existing": "adopt", **batch, "kubeconfig": kubeconfig, **changes}
         return policy.run(params, check_mode=False, diff=False)
 
     return run_module

@@ -356,7 +356,8 @@ def test_a_batch_of_twenty_objects_without_changes_is_quick(batch):
 def test_a_storage_class_is_made_where_it_is_missing_and_left_where_it_is(cluster, namespace):
     """The API server refuses a change of another's class; ours is made, and the next run changes nothing."""
     mine, theirs = f"mine-{namespace}", f"theirs-{namespace}"
-    old = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": theirs}}
+    kind = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass"}
+    old = {**kind, "metadata": {"name": theirs}}
     cluster.apply({**old, "provisioner": "example.com/old", "parameters": {"type": "gp2"}}, "somebody")
     wanted = storage_classes([{"name": name, "provisioner": "ebs.csi.aws.com"} for name in (mine, theirs)])
     params = {
@@ -372,10 +373,10 @@ def test_a_storage_class_is_made_where_it_is_missing_and_left_where_it_is(cluste
         assert actions(first)[f"StorageClass {mine}"] == "created"
         assert actions(first)[f"StorageClass {theirs}"] == "left"
         assert first["changed"] and not second["changed"]
-        assert cluster.get({**old, "name": theirs})["provisioner"] == "example.com/old"
-        assert cluster.get({**old, "name": mine})["allowVolumeExpansion"] is True
+        assert cluster.get({**kind, "name": theirs})["provisioner"] == "example.com/old"
+        assert cluster.get({**kind, "name": mine})["allowVolumeExpansion"] is True
         refused = failure(policy.run, {**params, "existing": "adopt"}, False, False, connect=lambda _params: cluster)
         assert "provisioner" in str(refused) or "parameters" in str(refused)
     finally:
         for name in (mine, theirs):
-            cluster.delete({**old, "name": name})
+            cluster.delete({**kind, "name": name})

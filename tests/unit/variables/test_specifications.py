@@ -47,6 +47,8 @@ def test_playbooks_ask_for_the_variables_that_they_use():
     words = {name: playbook.name for playbook in PLAYBOOKS for name in playbook.options}
     for path in ROOT.glob("playbooks/*.yml"):
         text = path.read_text(encoding="utf-8")
+        imported = re.findall(r"import_tasks: (\S+)", text)
+        text += "".join((path.parent / name).read_text(encoding="utf-8") for name in imported)
         used = {words[name] for name in re.findall(r"__platform\.(\w+)", text) if name in words}
         asked = re.findall(r"playbook: \[(.*)\]", text)
         assert used == {word.strip() for words_ in asked for word in words_.split(",")}, path.name
