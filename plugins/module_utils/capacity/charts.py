@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.concurrency import concurrently
@@ -18,6 +22,11 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.kuber
 
 RENDER_SECONDS = 60.0
 RENDERINGS_AT_ONCE = 4
+KEPT = 400
+"""Renderings that stay in the cache, the newest."""
+
+_UNREAD = ("annotations", "args", "command", "data", "env", "stringData")
+"""What nobody here reads, and secrets may be in: it is not kept."""
 
 
 def rendered(
@@ -35,9 +44,55 @@ def rendered(
         )
 
     def render(release: dict[str, Any]) -> list[Object]:
-        return _render(helm, release, kubernetes_version, api_versions or [])
+        file = _file_of(helm, release, kubernetes_version, api_versions or [])
+        if file is not None:
+            with contextlib.suppress(OSError, ValueError):
+                return list(json.loads(file.read_bytes()))
+        objects = [_read_of(obj) for obj in _render(helm, release, kubernetes_version, api_versions or [])]
+        if file is not None:
+            # A folder that cannot be written to costs time and nothing else.
+            with contextlib.suppress(OSError):
+                _keep(file, objects)
+        return objects
 
     return concurrently(render, releases, RENDERINGS_AT_ONCE)
+
+
+def _file_of(helm: str, release: dict[str, Any], kubernetes_version: str, api_versions: list[str]) -> Path | None:
+    """Where the rendering is kept: by the content of all that it is made of. Of a folder on this machine alone."""
+    folder = Path(str(release["chart"])).expanduser()
+    if release.get("repository") or not (folder / "Chart.yaml").is_file():
+        return None
+    told = os.stat(helm)
+    digest = hashlib.sha256()
+    given = [release[name] for name in ("name", "namespace")] + [release.get("values") or {}]
+    digest.update(json.dumps([helm, told.st_size, told.st_mtime_ns, kubernetes_version, api_versions, given]).encode())
+    # A chart's charts are links to folders, which rglob does not follow.
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(place, name)
+            digest.update(f"\0{path.relative_to(folder)}\0".encode())
+            digest.update(path.read_bytes())
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "lambda-microservice-platform" / "renderings" / f"{digest.hexdigest()}.json"
+
+
+def _read_of(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _read_of(part) for name, part in value.items() if name not in _UNREAD}
+    return [_read_of(part) for part in value] if isinstance(value, list) else value
+
+
+def _keep(file: Path, objects: list[Object]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Whole or not at all, whoever else does the same.
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False, encoding="utf-8") as arriving:
+        json.dump(objects, arriving)
+    os.replace(arriving.name, file)
+    others = sorted(file.parent.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in others[KEPT:]:
+        old.unlink(missing_ok=True)
 
 
 def _render(helm: str, release: dict[str, Any], kubernetes_version: str, api_versions: list[str]) -> list[Object]:

@@ -1,0 +1,86 @@
+"""What releases render to, and that a rendering is made once for the same content."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.charts import rendered
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+
+TEMPLATE = """
+apiVersion: v1
+kind: Secret
+metadata: {name: {{ .Release.Name }}}
+stringData: {password: {{ .Values.password }}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: {{ .Release.Name }}}
+spec:
+  containers: [{name: one, image: {{ .Values.image | default "one" }}, env: [{name: A, value: {{ .Values.password }}}]}]
+"""
+
+
+@pytest.fixture
+def chart(tmp_path: Path) -> Path:
+    folder = tmp_path / "chart"
+    (folder / "templates").mkdir(parents=True)
+    (folder / "Chart.yaml").write_text("apiVersion: v2\nname: chart\nversion: 0.1.0\n")
+    (folder / "templates/all.yaml").write_text(TEMPLATE)
+    return folder
+
+
+@pytest.fixture
+def helm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Path]:
+    """The real one, and a file with a line for each time that it ran."""
+    real = shutil.which("helm") or shutil.which("helm", path=str(Path(__file__).parents[4] / ".local/bin"))
+    assert real, "helm is neither in the PATH nor in .local/bin"
+    script, ran = tmp_path / "helm", tmp_path / "ran"
+    script.write_text(f'#!/bin/sh\necho once >> {ran}\nexec {real} "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return str(script), ran
+
+
+def release(chart: Path, **values: Any) -> dict[str, Any]:
+    return {"name": "one", "namespace": "space", "chart": str(chart), "values": {"password": "hunter2", **values}}
+
+
+def test_the_same_content_is_rendered_once_and_holds_no_secret(
+    chart: Path, helm: tuple[str, Path], tmp_path: Path
+) -> None:
+    program, ran = helm
+
+    def images(**values: Any) -> str:
+        (objects,) = rendered([release(chart, **values)], program, "1.34.0")
+        assert not isinstance(objects, PlatformError)
+        assert [obj["kind"] for obj in objects] == ["Secret", "Pod"]
+        return str(objects[1]["spec"]["containers"][0]["image"])
+
+    assert (images(), images()) == ("one", "one") and len(ran.read_text().split()) == 1
+    assert images(image="two") == "two" and len(ran.read_text().split()) == 2
+    text = (chart / "templates/all.yaml").read_text()
+    (chart / "templates/all.yaml").write_text(text.replace('default "one"', 'default "three"'))
+    assert images() == "three" and len(ran.read_text().split()) == 3
+    kept = list((tmp_path / "cache").rglob("*.json"))
+    assert len(kept) == 3
+    for file in kept:
+        assert "hunter2" not in file.read_text()
+        assert file.stat().st_mode & 0o077 == 0
+
+
+def test_a_chart_that_does_not_render_is_named_and_the_others_are_not_lost(chart: Path, helm: tuple[str, Path]) -> None:
+    program, _ran = helm
+    broken = {**release(chart), "name": "two", "chart": os.fspath(chart / "nowhere")}
+    found = rendered([broken, release(chart)], program, "1.34.0")
+    assert isinstance(found[0], PlatformError) and "two cannot be rendered" in found[0].what
+    assert isinstance(found[1], list) and len(found[1]) == 2
+
+
+def test_a_missing_helm_is_told(chart: Path) -> None:
+    with pytest.raises(PlatformError, match="platform_helm_binary"):
+        rendered([release(chart)], "/nowhere/helm", "1.34.0")
