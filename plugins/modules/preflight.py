@@ -14,11 +14,14 @@ description:
     may do. All findings stand in one table, with what was found, what is needed and what to do.
   - Of the inventory it checks variables and their combinations, pools of nodes, charts that can be rendered, licences,
     authentication at a public edge, backups that leave the cluster, digests of images, disruption budgets that let no
-    pod go, and ports of the nodes that two ask for.
+    pod go, zones without a pool of nodes, and ports of the nodes that two ask for.
   - Of the cluster it checks that its certificate is verified, that its nodes are those that the inventory names, its
     version against the table of versions, room for the requests at rest, at the autoscalers' most and when a node or
-    a zone is lost, storage classes, load balancer, metrics, admission, who enforces NetworkPolicies, kernels, DNS,
-    clocks, the edge's certificate, rights, and workloads of others in the platform's namespaces.
+    a zone is lost, nodes in the zones that are named, StorageClasses that are there or will be made and the CSI drivers
+    behind them, snapshots, the load balancer's controller, metrics, admission, who enforces NetworkPolicies, kernels,
+    DNS, clocks, the edge's certificate and other Secrets that are the user's to make, rights, and workloads of others
+    in the platform's namespaces.
+  - A metrics API that is there and does not answer yet is waited for, for a minute.
   - It reads only. Rights are asked for by SelfSubjectAccessReviews, one where the user may do everything.
 author:
   - Lambda Microservice Platform team (@lambda-microservice-platform)

@@ -98,9 +98,6 @@ def role(plane: ControlPlane, chart: str, tmp_path_factory: pytest.TempPathFacto
             "site.yml",
             "--tags",
             tags,
-            # Nodes that only the API knows have room for nobody.
-            "--skip-tags",
-            "preflight",
             *options,
         ]
         done = subprocess.run(

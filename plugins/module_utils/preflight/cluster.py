@@ -9,10 +9,12 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.workloads import Workload
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.workloads import ZONE, Workload
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.concurrency import wait_until
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.client import Cluster
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.objects import Object
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.workloads import condition_of
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.preflight.finding import (
     FAIL,
     WARN,
@@ -29,6 +31,24 @@ Values = dict[str, Any]
 
 PART_OF = ("app.kubernetes.io/part-of", "lambda-microservice-platform")
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+DRIVERS = {
+    # Kubernetes hands the volumes of its old drivers to these: https://kubernetes.io/docs/concepts/storage/volumes/#csi-migration
+    "kubernetes.io/aws-ebs": "ebs.csi.aws.com",
+    "kubernetes.io/gce-pd": "pd.csi.storage.gke.io",
+    "kubernetes.io/azure-disk": "disk.csi.azure.com",
+}
+ADVICE = {
+    "ebs.csi.aws.com": "install the EKS add-on aws-ebs-csi-driver with a role that may make volumes",
+    "pd.csi.storage.gke.io": "turn the cluster's add-on GcePersistentDiskCsiDriver on",
+    "disk.csi.azure.com": "turn the cluster's disk CSI driver on",
+}
+"""The drivers of the clouds, by name. Others need not be announced by a CSIDriver, so nothing is said of them."""
+
+SNAPSHOTS = "snapshot.storage.k8s.io/v1"
+AWS_CONTROLLER = {"app.kubernetes.io/name": "aws-load-balancer-controller"}
+METRICS_SECONDS = 60
+"""How long a metrics-server that is new is waited for: it answers once it has asked every node."""
+
 LANDLOCK_KERNEL = (5, 13)
 """https://docs.kernel.org/userspace-api/landlock.html: the first that has it."""
 
@@ -92,30 +112,52 @@ def _minor(text: Any) -> tuple[int, ...]:
     return (int(found[1]), int(found[2])) if found else ()
 
 
-def storage(state: State, workloads: Iterable[Workload], snapshot_class: str, cluster: Cluster) -> Iterator[Finding]:
-    """The StorageClasses that volumes name, or the default one."""
-    classes = {obj["metadata"]["name"]: obj for obj in state["storage_classes"]}
-    defaults = [
+def zones(state: State, named: list[str]) -> Iterator[Finding]:
+    """Nodes in each of ``platform_zones``: pods with data are evenly over all of them, or stay pending."""
+    # A cluster that grows from nothing has no nodes yet.
+    if not named or not state["nodes"]:
+        return
+    found = {str((node["metadata"].get("labels") or {}).get(ZONE, "")) for node in state["nodes"]} - {""}
+    missing = [zone for zone in named if zone not in found]
+    if missing:
+        there = f"nodes are in {', '.join(sorted(found))}" if found else f"no node has the label {ZONE}"
+        yield Finding(
+            "zones",
+            FAIL,
+            f"platform_zones names {', '.join(missing)}, where no node is: {there}",
+            "a node in each zone that is named, as pods with data are evenly over all of them",
+            "correct platform_zones, or add nodes there",
+        )
+
+
+def storage(
+    state: State, workloads: Iterable[Workload], planned: Iterable[Object], cluster: Cluster
+) -> Iterator[Finding]:
+    """The StorageClasses that volumes name, or the default one, of those there are and those that are made."""
+    live = {obj["metadata"]["name"]: obj for obj in state["storage_classes"]}
+    # One that is there is left as it is.
+    classes = {**_named(planned, "StorageClass"), **live}
+    defaults = sorted(
         name for name, obj in classes.items() if (obj["metadata"].get("annotations") or {}).get(DEFAULT_CLASS) == "true"
-    ]
+    )
     asked: dict[str, list[str]] = {}
     for one in workloads:
         for volume in one.volumes:
             asked.setdefault(volume.storage_class, []).append(one.name)
-    missing = False
-    fixed = []
+    wrong = False
+    used = {}
     for name, whose in sorted(asked.items()):
         if name and name not in classes:
-            missing = True
+            wrong = True
             yield Finding(
                 "storage",
                 FAIL,
                 f"there is no StorageClass {name}, which {', '.join(sorted(set(whose)))} ask for",
-                f"one of {', '.join(sorted(classes)) or 'those that you make'}",
-                "make the class, or name another in the role's *_storage_class",
+                f"one of {', '.join(sorted(live)) or 'those that you make'}, or one of foundation_storage_classes",
+                "name another in the role's *_storage_class, or have it made by foundation_storage_classes",
             )
         elif not name and not defaults:
-            missing = True
+            wrong = True
             yield Finding(
                 "storage",
                 FAIL,
@@ -124,76 +166,155 @@ def storage(state: State, workloads: Iterable[Workload], snapshot_class: str, cl
                 "annotate one, or name one in the roles' *_storage_class",
             )
         else:
-            found = classes[name or sorted(defaults)[0]]
-            if not found.get("allowVolumeExpansion"):
-                fixed.append(found["metadata"]["name"])
-    if snapshot_class and cluster.get(_snapshot_class(snapshot_class)) is None:
-        missing = True
-        yield Finding(
-            "storage",
-            FAIL,
-            f"there is no VolumeSnapshotClass {snapshot_class}",
-            "the class of data_services_postgresql_snapshot_class",
-            "install the snapshot controller and make the class, or leave "
-            "data_services_postgresql_snapshot_class empty",
-        )
-    if not missing:
+            used[name or defaults[0]] = classes[name or defaults[0]]
+    drivers: dict[str, str] = {}
+    for name, found in used.items():
+        provisioner = str(found.get("provisioner"))
+        drivers.setdefault(DRIVERS.get(provisioner, provisioner), name)
+    for driver, name in sorted(drivers.items()):
+        lacking = _lacks_driver(cluster, driver)
+        if lacking:
+            wrong = True
+            yield Finding(
+                "storage",
+                FAIL,
+                f"nobody makes volumes of the class {name}: {lacking}",
+                f"the CSI driver {driver} on the nodes",
+                ADVICE[driver],
+            )
+    if not wrong:
         told = ", ".join(sorted(name or f"{defaults[0]} (the default)" for name in asked)) or "no volumes"
-        grow = f"; volumes of {', '.join(sorted(set(fixed)))} cannot grow" if fixed else ""
-        yield passed("storage", f"{told}{grow}")
+        made = sorted(used.keys() - live.keys())
+        fixed = sorted(name for name, found in used.items() if not found.get("allowVolumeExpansion"))
+        yield passed(
+            "storage",
+            told
+            + (f"; {', '.join(made)} will be made" if made else "")
+            + (f"; volumes of {', '.join(fixed)} cannot grow" if fixed else ""),
+        )
 
 
-def _snapshot_class(name: str) -> Object:
-    return {"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotClass", "name": name}
+def _named(objects: Iterable[Object], kind: str) -> dict[str, Object]:
+    return {obj["metadata"]["name"]: obj for obj in objects if obj.get("kind") == kind}
+
+
+def _lacks_driver(cluster: Cluster, driver: str) -> str:
+    """Why a cloud's driver makes no volumes; nothing of one that does, or that nobody knows."""
+    if driver not in ADVICE:
+        return ""
+    if cluster.get({"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "name": driver}) is None:
+        return f"there is no CSIDriver {driver}"
+    nodes = cluster.list("storage.k8s.io/v1", "CSINode")
+    has_it = any(one["name"] == driver for node in nodes for one in node["spec"].get("drivers") or [])
+    # A cluster that grows from nothing has no nodes yet.
+    return f"the CSIDriver {driver} is on none of {len(nodes)} nodes" if nodes and not has_it else ""
+
+
+def snapshots(values: Values, planned: Iterable[Object], cluster: Cluster) -> Iterator[Finding]:
+    """Whoever makes snapshots of PostgreSQL's volume, and their class."""
+    variable = "data_services_postgresql_snapshot_class"
+    name = str(values.get(variable) or "")
+    if not name or not values.get("data_services_postgresql_enabled"):
+        return
+    if not cluster.knows(SNAPSHOTS, "VolumeSnapshotClass"):
+        yield Finding(
+            "snapshots",
+            FAIL,
+            f"{variable} is {name}, and nobody serves {SNAPSHOTS}",
+            "the snapshot controller and its definitions",
+            f"install them (EKS: the add-on snapshot-controller), or leave {variable} empty",
+        )
+        return
+    live = sorted(obj["metadata"]["name"] for obj in cluster.list(SNAPSHOTS, "VolumeSnapshotClass"))
+    if name not in live and name not in _named(planned, "VolumeSnapshotClass"):
+        yield Finding(
+            "snapshots",
+            FAIL,
+            f"there is no VolumeSnapshotClass {name}, which {variable} names",
+            f"one of {', '.join(live) or 'those that you make'}, or one of foundation_snapshot_classes",
+            f"name another in {variable}, or have it made by foundation_snapshot_classes",
+        )
+    else:
+        yield passed("snapshots", f"{name}{'' if name in live else ' will be made'}")
 
 
 def balancer(state: State, values: Values, cluster: Cluster) -> Iterator[Finding]:
     """Who makes the load balancer that the edge asks for."""
     kind = values.get("ingress_load_balancer", "none")
     if kind in ("nlb", "alb"):
-        if cluster.knows("elbv2.k8s.aws/v1beta1", "TargetGroupBinding"):
-            yield passed("load balancer", "the AWS Load Balancer Controller is there")
-        else:
+        lacking = _lacks_aws_controller(state, cluster)
+        if lacking:
             yield Finding(
-                "load balancer",
+                "load_balancer",
                 FAIL,
-                f"ingress_load_balancer is {kind}, and nobody serves TargetGroupBinding of elbv2.k8s.aws",
-                "the AWS Load Balancer Controller",
-                "install it, or set ingress_load_balancer to none",
+                f"ingress_load_balancer is {kind}, and {lacking}",
+                "the AWS Load Balancer Controller, running",
+                "install it with a role that may make load balancers (chart eks/aws-load-balancer-controller), or set "
+                "ingress_load_balancer to none and name what stands before the edge by ingress_service_type",
             )
+        else:
+            yield passed("load_balancer", "the AWS Load Balancer Controller is there")
     elif kind == "gce":
-        google = any(
-            str((node.get("spec") or {}).get("providerID", "")).startswith("gce://") for node in state["nodes"]
-        )
-        if google:
-            yield passed("load balancer", "the nodes are Google's, whose controller makes it")
+        if _google(state):
+            yield passed("load_balancer", "the nodes are Google's, whose controller makes it")
+        elif not state["nodes"]:
+            yield passed("load_balancer", "there is no node yet by which to know that the cluster is Google's")
         else:
             yield Finding(
-                "load balancer",
+                "load_balancer",
                 FAIL,
                 "ingress_load_balancer is gce, and no node is Google's",
                 "a GKE cluster",
-                "correct the context, or set ingress_load_balancer",
+                "correct the context (platform_context), or set ingress_load_balancer to what this cluster has",
             )
     else:
         yield passed(
-            "load balancer", f"none is asked for; the Service is of the type {values.get('ingress_service_type')}"
+            "load_balancer", f"none is asked for; the Service is of the type {values.get('ingress_service_type')}"
         )
 
 
-def metrics(state: State, values: Values) -> Iterator[Finding]:
+def _lacks_aws_controller(state: State, cluster: Cluster) -> str:
+    if not cluster.knows("elbv2.k8s.aws/v1beta1", "TargetGroupBinding"):
+        return "nobody serves TargetGroupBinding of elbv2.k8s.aws"
+    # One that another chart has labelled otherwise is not known by its labels, and counts by what it serves.
+    found = [
+        obj for obj in state["deployments"] if AWS_CONTROLLER.items() <= (obj["metadata"].get("labels") or {}).items()
+    ]
+    if found and not any((obj.get("status") or {}).get("availableReplicas") for obj in found):
+        names = ", ".join(f"{obj['metadata']['namespace']}/{obj['metadata']['name']}" for obj in found)
+        return f"its controller's Deployment {names} has no pod that is available"
+    return ""
+
+
+def _google(state: State) -> bool:
+    return any(str((node.get("spec") or {}).get("providerID", "")).startswith("gce://") for node in state["nodes"])
+
+
+def metrics(state: State, values: Values, cluster: Cluster, wait_seconds: float = METRICS_SECONDS) -> Iterator[Finding]:
     """Who answers autoscalers: metrics.k8s.io, and that custom.metrics.k8s.io is nobody else's."""
     services = {obj["metadata"]["name"]: obj for obj in state["api_services"]}
-    if not any(name.endswith(".metrics.k8s.io") and name.count(".") == 3 for name in services):
+    # VERSION.metrics.k8s.io, and not VERSION.custom.metrics.k8s.io.
+    resource = sorted(name for name in services if name.partition(".")[2] == "metrics.k8s.io")
+    if not resource:
         yield Finding(
             "metrics",
             FAIL,
             "nobody serves metrics.k8s.io: autoscalers would know no CPU and no memory",
             "metrics-server, or the cloud's own",
-            "install metrics-server",
+            "install metrics-server (EKS: the add-on metrics-server)",
         )
     else:
-        yield passed("metrics", "metrics.k8s.io is served")
+        said = _lacks_answers(services[resource[0]], cluster, wait_seconds)
+        if said:
+            yield Finding(
+                "metrics",
+                FAIL,
+                f"APIService {resource[0]} does not answer ({said}): autoscalers would know no CPU and no memory",
+                "its condition Available to be True",
+                "see why the pods behind it are not ready (kubectl -n kube-system get pods)",
+            )
+        else:
+            yield passed("metrics", "metrics.k8s.io is served")
     custom = services.get("v1beta1.custom.metrics.k8s.io") or services.get("v1beta2.custom.metrics.k8s.io")
     wanted = values.get("monitoring_enabled") and (values.get("runtimes_places_percent") or 0) > 0
     place = ((custom or {}).get("spec") or {}).get("service") or {}
@@ -205,6 +326,24 @@ def metrics(state: State, values: Values) -> Iterator[Finding]:
             "nobody else: there is one in a cluster",
             "remove it, or scale by CPU alone: runtimes_places_percent: 0",
         )
+
+
+def _lacks_answers(service: Object, cluster: Cluster, wait_seconds: float) -> str:
+    """What an APIService says of itself as long as it is not available."""
+    reference = {key: service[key] for key in ("apiVersion", "kind")} | {"name": service["metadata"]["name"]}
+    seen = [service]
+
+    def look() -> Object:
+        # What was read with all else counts first.
+        return seen.pop() if seen else cluster.get(reference) or {}
+
+    def available(found: Object) -> bool:
+        return (condition_of(found, "Available") or {}).get("status") == "True"
+
+    found = wait_until(look, wait_seconds, 1, available)
+    condition = condition_of(found, "Available") or {}
+    told = ": ".join(str(condition[key]) for key in ("reason", "message") if condition.get(key))
+    return "" if available(found) else told or "it has no condition Available"
 
 
 def admission(cluster: Cluster) -> Iterator[Finding]:
@@ -310,11 +449,10 @@ def dns(state: State) -> Iterator[Finding]:
         obj["metadata"]["name"] for obj in state["services"] if obj["metadata"].get("namespace") == "kube-system"
     }
     names = {obj["metadata"]["name"] for obj in state["daemon_sets"]}
-    google = any(str((node.get("spec") or {}).get("providerID", "")).startswith("gce://") for node in state["nodes"])
     kinds = [
         *(["kube-dns or CoreDNS"] if services & {"kube-dns", "coredns", "rke2-coredns-rke2-coredns"} else []),
         *(["a cache on the nodes"] if "node-local-dns" in names else []),
-        *(["Google's Cloud DNS, where it is on"] if google else []),
+        *(["Google's Cloud DNS, where it is on"] if _google(state) else []),
     ]
     if kinds:
         yield passed("dns", ", ".join(kinds))
@@ -358,13 +496,12 @@ def certificate(values: Values, cluster: Cluster) -> Iterator[Finding]:
     source, namespace = values.get("ingress_tls_source"), values.get("ingress_namespace")
     name = values.get("ingress_tls_secret")
     if source == "secret":
-        secret = cluster.get({"apiVersion": "v1", "kind": "Secret", "name": name, "namespace": namespace})
-        lacking = sorted({"tls.crt", "tls.key"} - set((secret or {}).get("data") or {}))
+        lacking = _lacks_keys(cluster, str(namespace), str(name), ["tls.crt", "tls.key"])
         if lacking:
             yield Finding(
                 "certificate",
                 FAIL,
-                f"{'no' if secret is None else 'without ' + ' and '.join(lacking)}: Secret {namespace}/{name}",
+                lacking,
                 "a Secret of the type kubernetes.io/tls, as ingress_tls_source is secret",
                 f"kubectl create namespace {namespace}; kubectl -n {namespace} create secret tls {name} --cert "
                 "FILE --key FILE",
@@ -391,6 +528,61 @@ def certificate(values: Values, cluster: Cluster) -> Iterator[Finding]:
             "cert-manager",
             "install it, or set data_services_postgresql_tls_source to self_signed",
         )
+
+
+def secrets(values: Values, cluster: Cluster) -> Iterator[Finding]:
+    """Those that the inventory names and its owner makes, beside the edge's certificate."""
+    asked = list(_asked_secrets(values))
+    wrong = False
+    for variable, namespace, name, keys in asked:
+        lacking = _lacks_keys(cluster, namespace, name, keys)
+        if lacking:
+            wrong = True
+            yield Finding(
+                "secrets",
+                FAIL,
+                f"{lacking} ({variable})",
+                f"it, with {' and '.join(keys)}, as pods wait for it",
+                f"kubectl create namespace {namespace}, where it is not there yet; kubectl -n {namespace} create "
+                f"secret generic {name} {' '.join(f'--from-file={key}=FILE' for key in keys)}",
+            )
+    if asked and not wrong:
+        yield passed("secrets", ", ".join(sorted({f"{namespace}/{name}" for _, namespace, name, _ in asked})))
+
+
+def _asked_secrets(values: Values) -> Iterator[tuple[str, str, str, list[str]]]:
+    """Variable, namespace, name and keys."""
+    buckets = [
+        (
+            "data_services_postgresql_backup_s3",
+            "data_services_namespace",
+            values.get("data_services_postgresql_enabled") and values.get("data_services_postgresql_backup"),
+        ),
+        (
+            "logging_elasticsearch_snapshot_s3",
+            "logging_namespace",
+            values.get("logging_enabled") and values.get("logging_backend") == "elastic",
+        ),
+    ]
+    for variable, namespace, used in buckets:
+        bucket = values.get(variable) or {}
+        if used and bucket.get("bucket") and bucket.get("secret") and (bucket.get("key_type") or "shared") == "shared":
+            yield variable, str(values.get(namespace)), str(bucket["secret"]), ["key", "key-secret"]
+    for receiver in values.get("monitoring_receivers") or [] if values.get("monitoring_enabled") else []:
+        secret = receiver.get("secret")
+        if secret:
+            where = f"monitoring_receivers, {receiver.get('name')}"
+            yield where, str(values.get("monitoring_namespace")), str(secret["name"]), [str(secret["key"])]
+
+
+def _lacks_keys(cluster: Cluster, namespace: str, name: str, keys: list[str]) -> str:
+    """What of a Secret is missing."""
+    secret = cluster.get({"apiVersion": "v1", "kind": "Secret", "name": name, "namespace": namespace})
+    has = (secret or {}).get("data") or {}
+    missing = [key for key in keys if not has.get(key)]
+    if secret is None:
+        return f"there is no Secret {namespace}/{name}"
+    return f"Secret {namespace}/{name} is without {' and '.join(missing)}" if missing else ""
 
 
 def connection(cluster: Cluster, values: Values) -> Iterator[Finding]:

@@ -94,6 +94,20 @@ def _open(values: Values, found: str) -> Finding:
     )
 
 
+def zones(values: Values, pools: Iterable[dict[str, Any]]) -> Iterator[Finding]:
+    """Whether the pools of nodes are in the zones that pods have to be in."""
+    there = {zone for pool in pools for zone in pool.get("zones") or []}
+    missing = [zone for zone in values.get("platform_zones") or [] if zone not in there]
+    if there and missing:
+        yield Finding(
+            "zones",
+            FAIL,
+            f"platform_zones names {', '.join(missing)}, where no pool of platform_node_pools has nodes",
+            f"one of {', '.join(sorted(there))}",
+            "correct platform_zones, or platform_node_pools",
+        )
+
+
 def images(workload_objects: Iterable[Object], values: Values) -> Iterator[Finding]:
     """Whether what runs is named by its content."""
     everything = sorted(set(_images(workload_objects)))

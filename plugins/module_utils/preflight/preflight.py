@@ -44,8 +44,9 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.prefl
 
 CHECKS = (
     "variables", "pools", "charts", "licences", "authentication", "backups", "images", "budgets", "ports", "api",
-    "connection", "cluster", "versions", "nodes", "growth", "zones", "drain", "storage", "load balancer", "metrics",
-    "admission", "network", "landlock", "cgroup", "dns", "clock", "certificate", "rights", "foreign",
+    "connection", "cluster", "versions", "nodes", "growth", "zones", "drain", "storage", "snapshots",
+    "load_balancer", "metrics", "admission", "network", "landlock", "cgroup", "dns", "clock", "certificate", "secrets",
+    "rights", "foreign",
 )  # fmt: skip
 """All that a finding may be called, in the table's order."""
 
@@ -194,6 +195,7 @@ def _of_inventory(params: dict[str, Any], plan: _Plan) -> list[Finding]:
         ("licences", partial(inventory.licences, values)),
         ("authentication", partial(inventory.authentication, values)),
         ("backups", partial(inventory.backups, values)),
+        ("zones", lambda: inventory.zones(values, pools_of(params))),
     ]
     if plan.workloads:
         # Where nothing could be rendered, nothing is known of it: the cause is told above.
@@ -244,21 +246,23 @@ def _of_cluster(params: dict[str, Any], plan: _Plan, cluster: Cluster, state: St
         ("connection", partial(of_cluster.connection, cluster, values)),
         ("cluster", lambda: room.same_cluster(live(), usable, cluster.described())),
         ("versions", partial(of_cluster.versions, state.version, params["versions"])),
-        ("load balancer", partial(of_cluster.balancer, state, values, cluster)),
-        ("metrics", partial(of_cluster.metrics, state, values)),
+        ("zones", partial(of_cluster.zones, state, values.get("platform_zones") or [])),
+        ("load_balancer", partial(of_cluster.balancer, state, values, cluster)),
+        ("metrics", partial(of_cluster.metrics, state, values, cluster)),
         ("admission", partial(of_cluster.admission, cluster)),
         ("network", partial(of_cluster.network, state, values, cluster)),
         ("landlock", partial(of_cluster.kernels, state, values, cluster)),
         ("dns", partial(of_cluster.dns, state)),
         ("clock", partial(of_cluster.clocks, state)),
         ("certificate", partial(of_cluster.certificate, values, cluster)),
+        ("secrets", partial(of_cluster.secrets, values, cluster)),
         ("foreign", partial(of_cluster.foreign, state, ours, planned)),
     ]
     if plan.workloads:
-        snapshots = str(values.get("data_services_postgresql_snapshot_class") or "")
         checks += [
             ("nodes", lambda: room.nodes(plan.workloads, live(), usable, types, priorities_of(components))),
-            ("storage", partial(of_cluster.storage, state, plan.workloads, snapshots, cluster)),
+            ("storage", partial(of_cluster.storage, state, plan.workloads, plan.objects, cluster)),
+            ("snapshots", partial(of_cluster.snapshots, values, plan.objects, cluster)),
             ("rights", lambda: rights(cluster, wanted(cluster, components, plan.rendered))),
             ("ports", partial(of_cluster.node_ports, state, plan.objects, ours)),
         ]
@@ -268,8 +272,11 @@ def _of_cluster(params: dict[str, Any], plan: _Plan, cluster: Cluster, state: St
 
 
 def _made(name: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
-    """A check's findings. What it may not see is no fault of the cluster's, and is said."""
+    """A check's findings. What it may not see is no fault of the cluster's, and is said beside what it has seen."""
+    found: list[Finding] = []
     try:
-        return list(check())
+        for finding in check():
+            found.append(finding)
     except PlatformError as failure:
-        return [of_error(name, failure, WARN if failure.reason in ("forbidden", "kind", "unavailable") else FAIL)]
+        found.append(of_error(name, failure, WARN if failure.reason in ("forbidden", "kind", "unavailable") else FAIL))
+    return found

@@ -8,20 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.capacity import (
     asked,
     compared,
     wrong_pools,
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.workloads import GIB, Workload
-from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.plan import components
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.plan import components, plan
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.contradictions import quotas
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.contradictions.finding import (
     Values,
 )
 
 from .conftest import IMAGES
-from .evaluation import OWN, evaluated
+from .evaluation import OWN, ROLES, evaluated
 from .rendering import ROOT, Run, run
 
 DESIGN = ROOT / "roles/platform/files/capacity/design.yml"
@@ -82,6 +84,30 @@ def test_it_counts_what_the_roles_ask_their_modules_for(
         (one.namespace, one.name, one.least, one.most, one.cpu / 1000, round(one.memory / GIB, 3)) for one in workloads
     }
     assert len(workloads) == len(production["workloads"]) > 15
+
+
+def test_the_classes_that_the_foundation_makes_are_planned() -> None:
+    """preflight counts them as there."""
+    values, wrong = evaluated(
+        foundation_storage_classes=[{"name": "gp3"}],
+        foundation_snapshot_classes=[{"name": "ebs", "driver": "ebs.csi.aws.com"}],
+    )
+    assert not wrong
+
+    def templar(variables: dict[str, Any]) -> Templar:
+        return Templar(loader=DataLoader(), variables=variables)
+
+    made = plan(
+        ROLES,
+        {"platform_image": {}},
+        values,
+        lambda seen, value: templar(seen).template(value),
+        lambda seen, condition: bool(templar(seen).evaluate_conditional(condition)),
+        ("policy",),
+    )
+    (foundation,) = [one for one in made if one["name"] == "foundation"]
+    kinds = {obj["kind"]: obj["metadata"]["name"] for obj in foundation["objects"] if "Class" in obj["kind"]}
+    assert kinds.items() >= {"StorageClass": "gp3", "VolumeSnapshotClass": "ebs"}.items(), foundation["unknown"]
 
 
 def _figures_of(row: dict[str, Any]) -> tuple[Any, ...]:

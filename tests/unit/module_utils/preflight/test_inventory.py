@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.workloads import Workload
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.preflight import inventory
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.preflight.finding import (
@@ -112,3 +114,20 @@ def test_the_table_says_what_to_do_and_keeps_its_width() -> None:
     assert any("needed: room" in line for line in lines) and any("to do:  add nodes" in line for line in lines)
     # What is well asks for nothing.
     assert lines[-1].split() == ["dns", "pass", "CoreDNS"]
+
+
+def test_a_zone_without_a_pool_of_nodes_is_named() -> None:
+    pools = [{"zones": ["a", "b"]}, {"zones": ["c"]}]
+    assert list(inventory.zones({"platform_zones": ["a", "c"]}, pools)) == []
+    assert list(inventory.zones({"platform_zones": ["a"]}, [])) == list(inventory.zones({}, pools)) == []
+    (found,) = inventory.zones({"platform_zones": ["a", "d", "e"]}, pools)
+    assert (found.check, found.result) == ("zones", FAIL) and "names d, e" in found.found
+    assert "a, b, c" in found.needed
+
+
+@pytest.mark.parametrize("name", ["production-eks", "production-gke"])
+def test_our_own_inventories_have_pools_in_their_zones(name: str) -> None:
+    folder = Path(__file__).resolve().parents[4] / "inventories" / name
+    values = yaml.safe_load((folder / "group_vars/all/platform.yml").read_text(encoding="utf-8"))
+    assert len(values["platform_zones"]) == 3
+    assert list(inventory.zones(values, values["platform_node_pools"])) == []
