@@ -152,7 +152,7 @@ def test_the_defaults_contradict_nothing():
         ({"openfaas_queue_max_bytes": 10 * 1024**3}, "openfaas_queue_max_bytes 10737418240"),
         ({"openfaas_function_timeout_seconds": 31}, "openfaas_function_max_timeout_seconds 30"),
         ({"openfaas_gateway_min_replicas": 7}, "openfaas_gateway_min_replicas 7, openfaas_gateway_max_replicas 6"),
-        ({"foundation_resource_quotas": {"openfaas": {"requests.storage": "29Gi"}}}, "Found: 29Gi, and 30Gi are needed"),
+        ({"foundation_resource_quotas": {"openfaas": {"requests.storage": "29Gi"}}}, "29Gi, and 30Gi are needed"),
         ({**ELASTIC, "logging_elasticsearch_warm_days": 60}, "logging_elasticsearch_cold_days 60"),
         ({**ELASTIC, "logging_elasticsearch_rollover_days": 0}, "logging_elasticsearch_rollover_days 0"),
         ({**ELASTIC, "logging_elasticsearch_snapshot_s3": {"bucket": "b", "secret": "s"}}, "without endpoint, region"),
