@@ -116,7 +116,7 @@ class Gateway:
         name, namespace = self.options["credentials"], self.options["namespace"]
         found = self.cluster.get({"apiVersion": "v1", "kind": "Secret", "name": name, "namespace": namespace})
         data = (found or {}).get("data") or {}
-        parts = [data.get(f"basic-auth-{part}") for part in ("user", "password")]
+        parts = [str(data.get(f"basic-auth-{part}") or "") for part in ("user", "password")]
         if not all(parts):
             raise PlatformError(
                 "the password of the gateway's API is missing",

@@ -66,6 +66,8 @@ def shown(default: Any) -> str | None:
     """As the README's table has it; None where it may say it in words."""
     if isinstance(default, list) and all(isinstance(part, str) for part in default):
         return ", ".join(default)
+    if isinstance(default, bool):
+        return str(default).lower()
     if isinstance(default, dict | list) or "{{" in str(default):
         return None
     return str(default)
@@ -90,7 +92,8 @@ def test_variables_that_the_documents_name_are_known():
     """Such as those of the READMEs, the changelog and the examples."""
     texts = [ROOT / "README.md", *ROOT.glob("roles/*/README.md"), *ROOT.glob("docs/*.md")]
     heads = tuple(f"{role.name}_" for role in [*ROLES, *PLAYBOOKS])
-    others = {"data_services_chart", "data_services_policy", "platform_forbidden_connection_open"}  # tags, and a series
+    others = {"data_services_chart", "data_services_policy"}  # tags
+    others |= {"platform_forbidden_connection_open", "platform_restore_rehearsed_seconds"}  # series
     for path in texts:
         for name in re.findall(r"`([a-z][a-z0-9_]+)`", path.read_text(encoding="utf-8")):
             if name.startswith(heads) and not re.search(r"_(chart|policy|rollout|secret|validate)$", name):
