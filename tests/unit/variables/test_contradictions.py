@@ -150,7 +150,7 @@ def test_the_defaults_contradict_nothing():
         ({"openfaas_edition": "pro"}, "openfaas_edition pro"),
         ({"openfaas_function_namespaces": ["shop"]}, "the first namespace of functions is not the runtimes'"),
         ({"openfaas_function_namespaces": ["openfaas-fn", "shop"]}, "foundation_namespaces does not make it"),
-        ({"openfaas_function_namespaces": ["openfaas-fn", "monitoring"]}, "it is that of monitoring_namespace"),
+        ({"openfaas_function_namespaces": ["openfaas-fn", "controller"]}, "it is that of controller_namespace"),
         ({"openfaas_function_flows": [{"name": "My flow", "to": "world", "ports": [1]}]}, "'My flow'"),
         ({"openfaas_function_flows": [{"name": "api", "to": ["kubernetes-api"], "ports": [443]}]}, "no account there"),
         ({"openfaas_function_flows": [{"name": "a", "to": "world", "ports": [1]}] * 2}, "two ways out have one name"),

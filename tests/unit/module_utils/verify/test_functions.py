@@ -36,8 +36,8 @@ class Pods:
     def __init__(self, ready: bool = True) -> None:
         self._ready = "True" if ready else "False"
 
-    def list(self, _api_version, _kind, namespace, selector):
-        assert (namespace, selector) == ("openfaas", "app.kubernetes.io/name=gateway")
+    def list(self, _api_version, _kind, namespace=None, label_selector=None):
+        assert (namespace, label_selector) == ("openfaas", "app.kubernetes.io/name=gateway")
         conditions = [{"type": "Ready", "status": self._ready}]
         return [{"metadata": {"name": "gateway-a"}, "status": {"phase": "Running", "conditions": conditions}}]
 
