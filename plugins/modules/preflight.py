@@ -83,6 +83,11 @@ options:
     type: list
     elements: str
     default: []
+  show:
+    description: V(problems) shows one line of what is as it should be, and the table of what is not.
+    type: str
+    choices: [all, problems]
+    default: all
 attributes:
   check_mode:
     details: It changes nothing. In check mode, what would stop is a warning, so that the rest is shown too.

@@ -59,7 +59,13 @@ def look(kubeconfig: str, namespace: str, values: dict[str, Any]):
     from ansible_collections.lambda_microservice.platform.plugins.module_utils.preflight import preflight
 
     def run(
-        check_mode: bool = False, kubeconfig: str | dict[str, Any] = kubeconfig, ignore=(), components=None, **changes
+        check_mode: bool = False,
+        kubeconfig: str | dict[str, Any] = kubeconfig,
+        ignore=(),
+        components=None,
+        show="all",
+        lines=None,
+        **changes,
     ):
         params = {
             "kubeconfig": kubeconfig,
@@ -68,8 +74,9 @@ def look(kubeconfig: str, namespace: str, values: dict[str, Any]):
             "versions": [{"name": "the platform", "floor": "1.25"}],
             "node_types": str(ROOT / "roles/platform/files/capacity/node_types.yml"),
             "ignore": list(ignore),
+            "show": show,
         }
-        result = preflight.run(params, check_mode, False, lambda line: None)
+        result = preflight.run(params, check_mode, False, ([] if lines is None else lines).append)
         found: dict[str, list[dict[str, Any]]] = {}
         for finding in result["findings"]:
             found.setdefault(finding["check"], []).append(finding)
@@ -92,6 +99,18 @@ def test_a_cluster_without_anything_is_told_in_one_table(look, cluster, namespac
     )
     assert any(line.startswith("nodes") for line in result["table"])
     assert cluster.list("v1", "ConfigMap", namespace) == before
+
+
+def test_what_is_well_can_be_told_in_one_line(look) -> None:
+    everything, problems = [], []
+    look(lines=everything)
+    found, result = look(show="problems", lines=problems)
+    assert any(line.startswith("versions") for line in everything)
+    assert not any(line.startswith("versions") for line in problems)
+    assert any(line.startswith("metrics") for line in problems) and len(problems) < len(everything)
+    passed = sum(one["result"] == "pass" for some in found.values() for one in some)
+    assert problems[0].startswith(f"preflight: {passed} of ")
+    assert any(line.startswith("versions") for line in result["table"])
 
 
 def test_check_mode_tells_and_does_not_stop(look) -> None:

@@ -61,6 +61,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "versions": {"type": "list", "elements": "dict", "default": []},
     "node_types": {"type": "path", "required": True},
     "ignore": {"type": "list", "elements": "str", "default": []},
+    "show": {"type": "str", "choices": ["all", "problems"], "default": "all"},
 }
 RESULT_HOLDS_NONE_OF = ("variables",)
 """The table speaks of names and numbers, never of keys and tokens."""
@@ -88,8 +89,13 @@ def run(
         (_ignored(finding, ignored) for finding in _all(params, connect)), key=lambda one: CHECKS.index(one.check)
     )
     lines = table(findings)
+    shown = lines
+    if params["show"] == "problems":
+        wrong = [one for one in findings if one.result != PASS]
+        shown = [f"preflight: {len(findings) - len(wrong)} of {len(findings)} findings are as they should be"]
+        shown += table(wrong) if wrong else []
     failed = [one for one in findings if one.result == FAIL]
-    for line in lines:
+    for line in shown:
         progress(line)
     result: dict[str, Any] = {
         "changed": False,
