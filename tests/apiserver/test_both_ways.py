@@ -387,6 +387,63 @@ def test_image_that_is_built_and_pushed(both, tmp_path, registry, based_on_nothi
     assert [result["changed"] for result in results] == [True, True, False]
 
 
+def web(replicas: Any = 2) -> dict[str, Any]:
+    """A component with one workload."""
+    requests = {"cpu": "500m", "memory": "1Gi"}
+    template = {
+        "metadata": {"labels": {"app": "web"}},
+        "spec": {"containers": [{"name": "web", "image": "none", "resources": {"requests": requests}}]},
+    }
+    spec = {"replicas": replicas, "selector": {"matchLabels": {"app": "web"}}, "template": template}
+    metadata = {"name": "web", "namespace": "NAMESPACE"}
+    return {
+        "name": "web",
+        "objects": [{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}],
+    }
+
+
+def test_capacity(both, tmp_path) -> None:
+    data = ROOT / "roles/platform/files/capacity"
+    pool = {"name": "general", "type": "m5.2xlarge", "zones": ["a", "b", "c"], "min_count": 3, "max_count": 6}
+    arguments = {
+        "components": [web()],
+        "node_pools": [pool],
+        "node_types": str(data / "node_types.yml"),
+        "prices": str(data / "prices.yml"),
+        "design": str(data / "design.yml"),
+        "styles": [str(data / "page.css")],
+        "helm_binary": helm(),
+        "output": str(tmp_path / "NAMESPACE.html"),
+        "json_output": str(tmp_path / "NAMESPACE.json"),
+    }
+    wrong = {**pool, "type": "m5.nonsense"}
+    tasks = [
+        {"check_mode": True},
+        {},
+        {},
+        {"arguments": {"node_pools": [wrong]}},
+        {"arguments": {"prices": "/nowhere"}},
+    ]
+    results = both("capacity", arguments, tasks)
+    assert [result["failed"] for result in results] == [False] * 3 + [True] * 2
+    assert [result["changed"] for result in results[:3]] == [True, True, False]
+
+
+def test_preflight(both, kubeconfig) -> None:
+    arguments = {
+        "kubeconfig": kubeconfig,
+        "components": [web()],
+        "variables": {"ingress_tls_source": "self_signed", "controller_namespace": "NAMESPACE", "problems": []},
+        "versions": [{"name": "the platform", "floor": "1.25"}],
+        "node_types": str(ROOT / "roles/platform/files/capacity/node_types.yml"),
+        "ignore": [],
+    }
+    # A cluster without nodes and metrics.
+    tasks = [{"check_mode": True}, {}, {"arguments": {"show": "problems"}}, {"arguments": {"ignore": ["nothing"]}}]
+    results = both("preflight", arguments, tasks)
+    assert [result["failed"] for result in results] == [False, True, True, True]
+
+
 def test_stream(both) -> None:
     results = both(
         "stream",

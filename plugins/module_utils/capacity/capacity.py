@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -92,16 +93,29 @@ def run(params: dict[str, Any], check_mode: bool, diff: bool, progress: Callable
     report["design"] = compared(read_yaml(params["design"]), workloads)
     report["notes"] = notes + report["notes"]
     table = lines(report)
-    if not check_mode:
-        if params.get("json_output"):
-            write(params["json_output"], json.dumps(report, indent=2) + "\n")
-        if params.get("output"):
-            styles = [Path(path).read_text(encoding="utf-8") for path in params["styles"]]
-            write(params["output"], page.drawn(report, "\n".join(styles)))
+    styles = [Path(path).read_text(encoding="utf-8") for path in params["styles"]]
+    texts = {
+        "output": lambda: page.drawn(report, "\n".join(styles)),
+        "json_output": lambda: json.dumps(report, indent=2) + "\n",
+    }
+    changed = False
+    for name, text in texts.items():
+        if params.get(name):
+            changed = _kept(params[name], text(), check_mode) or changed
     for line in table:
         progress(line)
-    written = [params[name] for name in ("output", "json_output") if params.get(name)]
-    return {"changed": bool(written), "capacity": report, "table": table, "written": written}
+    written = [params[name] for name in texts if params.get(name)]
+    return {"changed": changed, "capacity": report, "table": table, "written": written}
+
+
+def _kept(output: str, text: str, check_mode: bool) -> bool:
+    """Write the file, unless it has this text; whether it had another."""
+    with contextlib.suppress(OSError, ValueError):
+        if Path(output).read_text(encoding="utf-8") == text:
+            return False
+    if not check_mode:
+        write(output, text)
+    return True
 
 
 def read_yaml(path: str) -> Any:

@@ -105,9 +105,9 @@ def test_each_workload_has_its_account_and_budget(objects: Objects) -> None:
 
 
 # Where an unready pod may hold the only good copy, it counts as a ready one; elsewhere it must not hold a drain up.
-COUNTS_THOUGH_UNREADY = {"postgresql", "redis"}
+COUNTS_THOUGH_UNREADY = {"nats", "postgresql", "redis"}
 # They hold data, or do what would have to begin anew.
-ONLY_BY_DRAIN = {"postgresql", "postgresql-repository", "redis"}
+ONLY_BY_DRAIN = {"nats", "postgresql", "postgresql-repository", "redis"}
 
 
 def test_what_may_be_evicted_is_chosen_for_each_workload(objects: Objects) -> None:

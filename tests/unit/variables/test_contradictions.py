@@ -33,7 +33,8 @@ ELASTIC = {"logging_backend": "elastic", "logging_accept_elastic_license": True}
 
 OURS = {
     name: {"repository": f"localhost:5001/{name}"}
-    for name in ("controller", "postgresql", "kube-state-exporter", "runtime-nodejs", "runtime-python", "runtime-rust")
+    for name in ("controller", "postgresql", "kube-state-exporter", "openfaas-compatible", "runtime-nodejs")
+    + ("runtime-python", "runtime-rust")
 }
 NO_UPSTREAM = {"platform_upstream_images": False, "platform_image_registry": "", "platform_images": OURS}
 

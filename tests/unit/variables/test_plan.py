@@ -132,7 +132,7 @@ def test_production_at_the_designs_numbers(production: dict[str, Any]) -> None:
     assert pool["type"] == "m5.2xlarge"
     assert pool["least"]["nodes"] <= pool["least"]["nodes_node_lost"] <= pool["least"]["nodes_zone_lost"]
     assert pool["most"]["month"]["total"] > pool["least"]["month"]["total"] > 0
-    assert [one["nodes"] for one in production["pools"]] == [6, 20]
+    assert [one["nodes"] for one in production["pools"]] == [9, 27]
     assert all(one["fits"] for one in production["pools"])
 
 

@@ -42,7 +42,7 @@ def test_every_component_has_a_monitor(applied):
         "redis-sentinel", "redis-haproxy", "postgresql", "patroni", "pgbouncer", "pgbackrest", "coredns", "kubelet",
         "cadvisor", "apiserver", "kube-scheduler",
         "node-exporter", "kube-state-metrics", "prometheus", "alertmanager", "prometheus-operator",
-        "victorialogs", "vlagent",
+        "victorialogs", "vlagent", "gateway", "queue-worker",
     }  # fmt: skip
 
 
