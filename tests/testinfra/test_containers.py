@@ -42,13 +42,16 @@ def test_all_parts_of_the_platform_are_looked_at():
         "postgresql",
         "pgbouncer",
         "postgresql-repository",
+        "gateway",
+        "queue-worker",
+        "nats",
     }
 
 
 def test_nothing_can_be_run_where_there_is_no_shell():
     # The controller's Jobs have its image, and have ended or not begun.
-    places = [(namespace, pod, name) for namespace, app, pod, name in containers() if app == "controller"]
-    assert places
+    places = {(namespace, pod, name): app for namespace, app, pod, name in containers() if app in WITHOUT_SHELL}
+    assert {"controller", "gateway", "queue-worker", "nats"} <= set(places.values())
     for place in places:
         ran = host_of(*place).run("true")
         assert ran.rc != 0
