@@ -40,7 +40,7 @@ _COMPONENT: dict[str, Any] = {
     "releases": {"type": "list", "elements": "dict", "default": []},
     "objects": {"type": "list", "elements": "dict", "default": []},
     "files": {"type": "list", "elements": "str", "default": []},
-    "secrets": {"type": "list", "elements": "dict", "default": []},
+    "secrets": {"type": "list", "elements": "dict", "default": [], "no_log": False},
     "unknown": {"type": "list", "elements": "dict", "default": []},
 }
 

@@ -547,7 +547,7 @@ def secrets(values: Values, cluster: Cluster) -> Iterator[Finding]:
                 f"secret generic {name} {' '.join(f'--from-file={key}=FILE' for key in keys)}",
             )
     if asked and not wrong:
-        yield passed("secrets", ", ".join(sorted({f"{namespace}/{name}" for _, namespace, name, _ in asked})))
+        yield passed("secrets", ", ".join(sorted({f"{namespace}/{name}" for _who, namespace, name, _keys in asked})))
 
 
 def _asked_secrets(values: Values) -> Iterator[tuple[str, str, str, list[str]]]:

@@ -131,7 +131,7 @@ class Gateway:
 
 
 def _numbers() -> tuple[list[int], int]:
-    numbers = [secrets.randbelow(10**6) for _ in range(3)]
+    numbers = [secrets.randbelow(10**6) for _number in range(3)]
     return numbers, sum(numbers)
 
 

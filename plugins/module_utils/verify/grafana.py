@@ -28,7 +28,7 @@ GRAFANA_SPEC: dict[str, Any] = {
         "namespace": {"type": "str", "required": True},
         "pod": {"type": "str", "default": "grafana-0"},
         "port": {"type": "int", "default": 3000},
-        "secret": {"type": "str", "default": "grafana"},
+        "secret": {"type": "str", "default": "grafana", "no_log": False},
         "sources": {"type": "list", "elements": "str", "required": True},
     },
 }
