@@ -9,49 +9,37 @@ import contextlib
 from typing import Any
 
 from ansible.errors import AnsibleError
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.preflight import preflight
-from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.in_process import InProcessAction
-from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.plan import plan
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.plan import PlannedAction
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.specifications import (
     ROLES,
-    Role,
     read_roles,
 )
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.values import CHECKED
 
 
-class ActionModule(InProcessAction):
+class ActionModule(PlannedAction):
     """See plugins/modules/preflight.py for its documentation."""
-
-    LOGIC = preflight
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """The module's result; what the task does not give is the play's."""
         seen, given = task_vars or {}, self._task.args
         checked = seen.get(CHECKED) or {}
-        roles = read_roles()
         given.setdefault("variables", {name: value for name, value in checked.items() if name != "inputs"})
         given.setdefault("node_types", str(ROLES / "platform/files/capacity/node_types.yml"))
         given.setdefault("ignore", checked.get("preflight_ignore", []))
         if "components" not in given:
-            given["components"] = self._plan(roles, seen, checked)
-        own = next(role.own for role in roles if role.name == "platform")
+            given["components"] = self._components(seen)
         if "versions" not in given:
+            own = next(role.own for role in read_roles() if role.name == "platform")
             # Of a value that is wrong, the task before has told.
             with contextlib.suppress(AnsibleError):
-                rows = self._template({**own, **seen}, own["__platform_versions"])
+                rows = self.template({**own, **seen}, own["__platform_versions"])
                 given["versions"] = [row for row in rows if row["wanted"]]
         return super().run(tmp, task_vars)
 
-    def _plan(self, roles: list[Role], seen: dict[str, Any], checked: dict[str, Any]) -> list[dict[str, Any]]:
+    def _components(self, seen: dict[str, Any]) -> list[dict[str, Any]]:
         try:
             # Secrets are made in namespaces that releases are in: their rights are asked for with those.
-            return plan(roles, seen, checked, self._template, self._holds, ("chart", "policy"))
+            return self.planned(seen, ("chart", "policy"))
         except AnsibleError as cause:
             return [{"name": "platform", "unknown": [{"task": "its tables", "why": " ".join(str(cause).split())}]}]
-
-    def _template(self, variables: dict[str, Any], value: Any) -> Any:
-        return self._templar.copy_with_new_env(available_variables=variables).template(value)
-
-    def _holds(self, variables: dict[str, Any], condition: Any) -> bool:
-        return bool(self._templar.copy_with_new_env(available_variables=variables).evaluate_conditional(condition))

@@ -29,40 +29,11 @@ extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - lambda_microservice.platform.attributes
   - lambda_microservice.platform.attributes.in_process
+  - lambda_microservice.platform.components
 requirements:
   - kubernetes >= 24.2
   - helm 3.13 or later, or helm 4, on the machine that runs the module
 options:
-  components:
-    description:
-      - What each component's tasks give the modules of this collection. Without it, the components of C(site.yml), by
-        the variables of the play; a task that is registered as C(__platform) has to come before.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      name: {description: The component's name., type: str, required: true}
-      releases:
-        description: 'Releases, as M(lambda_microservice.platform.chart) takes them.'
-        type: list
-        elements: dict
-        default: []
-      objects:
-        description: 'Objects, as M(lambda_microservice.platform.policy) takes them.'
-        type: list
-        elements: dict
-        default: []
-      files: {description: Files with further objects., type: list, elements: str, default: []}
-      secrets:
-        description: 'Secrets, as M(lambda_microservice.platform.secret) takes them.'
-        type: list
-        elements: dict
-        default: []
-      unknown:
-        description: 'What could not be evaluated, with C(task) and C(why).'
-        type: list
-        elements: dict
-        default: []
   variables:
     description:
       - The values of the roles' variables by name. Without it, those that the play registered as C(__platform).

@@ -15,11 +15,13 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.template import trust_as_template
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.in_process import InProcessAction
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.specifications import (
     PLAYBOOKS,
     ROLES,
     Role,
     read_file,
+    read_roles,
     trusted,
 )
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.values import CHECKED
@@ -144,3 +146,19 @@ def _flat(task: dict[str, Any], path: Path, outer: list[Any]) -> Iterator[tuple[
             given = task[key]
             yield from _tasks(path.parent / str(given["file"] if isinstance(given, dict) else given), conditions)
     yield task, conditions
+
+
+class PlannedAction(InProcessAction):
+    """Base of the action plugins of modules that look at what site.yml would do."""
+
+    def planned(self, task_vars: dict[str, Any], asked: tuple[str, ...] = ASKED) -> list[dict[str, Any]]:
+        """The plan by the play's variables, of which a task before has registered ``__platform``."""
+        checked = task_vars.get(CHECKED) or {}
+        return plan(read_roles(), task_vars, checked, self.template, self._holds, asked)
+
+    def template(self, variables: dict[str, Any], value: Any) -> Any:
+        """The value, templated with these variables."""
+        return self._templar.copy_with_new_env(available_variables=variables).template(value)
+
+    def _holds(self, variables: dict[str, Any], condition: Any) -> bool:
+        return bool(self._templar.copy_with_new_env(available_variables=variables).evaluate_conditional(condition))

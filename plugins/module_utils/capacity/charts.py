@@ -22,6 +22,8 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.kuber
 
 RENDER_SECONDS = 60.0
 RENDERINGS_AT_ONCE = 4
+ASSUMED_KUBERNETES = "1.34.0"
+"""Charts are rendered for it while the cluster's own version is being read. What they ask for does not depend on it."""
 KEPT = 400
 """Renderings that stay in the cache, the newest."""
 

@@ -15,7 +15,10 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.capac
     read_yaml,
     wrong_pools,
 )
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.charts import rendered
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.charts import (
+    ASSUMED_KUBERNETES,
+    rendered,
+)
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.workloads import (
     Workload,
     defaults_of,
@@ -171,7 +174,7 @@ def _plan(params: dict[str, Any]) -> _Plan:
     defaults = defaults_of(plan.objects)
     helm = str(params["variables"].get("platform_helm_binary") or "helm")
     try:
-        results = iter(rendered(releases, helm, "1.34.0") if releases else [])
+        results = iter(rendered(releases, helm, ASSUMED_KUBERNETES) if releases else [])
     except PlatformError as failure:
         plan.notes.append(str(failure))
         results = iter([failure] * len(releases))
