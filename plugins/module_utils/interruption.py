@@ -76,7 +76,7 @@ def _signals_wake_waits() -> Iterator[None]:
                 signal.pthread_kill(main, _NUDGE)
 
     watcher = threading.Thread(target=watch, daemon=True)
-    ours = signal.signal(_NUDGE, lambda number, frame: None)
+    handler = signal.signal(_NUDGE, lambda number, frame: None)
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     watcher.start()
     try:
@@ -89,4 +89,4 @@ def _signals_wake_waits() -> Iterator[None]:
         watcher.join()
         os.close(reader)
         os.close(writer)
-        signal.signal(_NUDGE, ours or signal.SIG_DFL)
+        signal.signal(_NUDGE, handler or signal.SIG_DFL)
