@@ -51,6 +51,7 @@ _list:
   type: list
   elements: dict
   contains:
+    text: {description: 'Path of a file: the source as it was read.', type: str}
     definitions: {description: 'Path of a file: a JSON list of CustomResourceDefinitions.', type: str}
     objects: {description: 'The other objects, in their order.', type: list, elements: dict}
 """
@@ -98,14 +99,16 @@ def read(source: str, sha256: str = "", namespace: str = "default", helm_binary:
             "find out who changed it; where another version is meant, change the checksum with it",
         )
     folder = cache_folder()
+    kept = folder / f"{found}.text.yaml"
     definitions, objects = folder / f"{found}.definitions.json", folder / f"{found}.objects.json"
-    if not (definitions.exists() and objects.exists()):
+    if not (definitions.exists() and objects.exists() and kept.exists()):
         parts: tuple[list[Any], list[Any]] = ([], [])
         for document in _documents(source, text):
             parts[document["kind"] != "CustomResourceDefinition"].append(document)
         _keep(definitions, json.dumps(parts[0]).encode())
         _keep(objects, json.dumps(parts[1]).encode())
-    return {"definitions": str(definitions), "objects": json.loads(objects.read_bytes())}
+        _keep(kept, text)
+    return {"text": str(kept), "definitions": str(definitions), "objects": json.loads(objects.read_bytes())}
 
 
 def _documents(source: str, text: bytes) -> list[dict[str, Any]]:

@@ -35,6 +35,25 @@ def rendered(
     releases: list[dict[str, Any]], helm_binary: str, kubernetes_version: str, api_versions: list[str] | None = None
 ) -> list[list[Object] | PlatformError]:
     """The objects of each release, or why they cannot be rendered."""
+    helm = helm_program(helm_binary)
+
+    def once(release: dict[str, Any]) -> list[Object]:
+        file = _file_of(helm, release, kubernetes_version, api_versions or [])
+        if file is not None:
+            with contextlib.suppress(OSError, ValueError):
+                return list(json.loads(file.read_bytes()))
+        objects = [_read_of(obj) for obj in render(helm, release, kubernetes_version, api_versions or [])]
+        if file is not None:
+            # A folder that cannot be written to costs time and nothing else.
+            with contextlib.suppress(OSError):
+                _keep(file, objects)
+        return objects
+
+    return concurrently(once, releases, RENDERINGS_AT_ONCE)
+
+
+def helm_program(helm_binary: str) -> str:
+    """Its path."""
     helm = shutil.which(os.path.expanduser(helm_binary))
     if helm is None:
         raise PlatformError(
@@ -44,20 +63,7 @@ def rendered(
             fix="install helm, or name its path in platform_helm_binary",
             reason="program",
         )
-
-    def render(release: dict[str, Any]) -> list[Object]:
-        file = _file_of(helm, release, kubernetes_version, api_versions or [])
-        if file is not None:
-            with contextlib.suppress(OSError, ValueError):
-                return list(json.loads(file.read_bytes()))
-        objects = [_read_of(obj) for obj in _render(helm, release, kubernetes_version, api_versions or [])]
-        if file is not None:
-            # A folder that cannot be written to costs time and nothing else.
-            with contextlib.suppress(OSError):
-                _keep(file, objects)
-        return objects
-
-    return concurrently(render, releases, RENDERINGS_AT_ONCE)
+    return helm
 
 
 def _file_of(helm: str, release: dict[str, Any], kubernetes_version: str, api_versions: list[str]) -> Path | None:
@@ -97,7 +103,8 @@ def _keep(file: Path, objects: list[Object]) -> None:
         old.unlink(missing_ok=True)
 
 
-def _render(helm: str, release: dict[str, Any], kubernetes_version: str, api_versions: list[str]) -> list[Object]:
+def render(helm: str, release: dict[str, Any], kubernetes_version: str, api_versions: list[str]) -> list[Object]:
+    """All objects of a release, with all that is in them."""
     chart, repository = str(release["chart"]), str(release.get("repository") or "")
     arguments = ["template", release["name"], chart, "--namespace", release["namespace"], "--values", "-"]
     arguments += ["--kube-version", kubernetes_version] if kubernetes_version else []
