@@ -5,12 +5,15 @@ and helm). It asks no API server, but a registry as the tests here do.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.utils.collection_loader._collection_finder import _get_collection_path
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.bundle import bundle
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.unbundle import unbundle
@@ -81,7 +84,7 @@ def asked(push: Any, oras: Path, tmp_path: Path) -> dict[str, Any]:
         "components": [{"name": "small", "releases": [release]}],
         "images": images,
         "files": {"small_source": str(tmp_path / "manifest.yaml")},
-        "collections": [str(ROOT)],
+        "collections": [str(ROOT), _get_collection_path("kubernetes.core")],
         "inventory": "small",
         "helm_binary": helm(),
         "oras_binary": str(oras),
@@ -118,9 +121,19 @@ def test_what_an_inventory_runs_comes_out_of_another_registry_with_its_digests(
     variables = Path(arrived["variables"]).read_text()
     assert f'platform_images_file: "{tmp_path}/there/images.json"' in variables
     assert f'small_source: "{tmp_path}/there/bundle/files/small_source.yaml"' in variables
-    (collection,) = arrived["collections"]
-    listed = subprocess.run(["tar", "tzf", collection], check=True, capture_output=True, text=True).stdout
-    assert "MANIFEST.json" in listed and "playbooks/unbundle.yml" in listed
+    # As it is done there: without a network, in a place that has no collection yet.
+    install = [
+        Path(sys.executable).with_name("ansible-galaxy"),
+        "collection",
+        "install",
+        "--offline",
+        "--collections-path",
+    ]
+    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "installed")}
+    argv = [*install, tmp_path / "installed", *reversed(arrived["collections"])]
+    subprocess.run(argv, check=True, capture_output=True, env=environment, cwd=tmp_path, timeout=120)
+    for name in ("kubernetes/core/plugins/modules/k8s.py", "lambda_microservice/platform/playbooks/unbundle.yml"):
+        assert (tmp_path / "installed/ansible_collections" / name).is_file()
 
 
 def test_an_image_that_was_pushed_again_makes_another_bundle(asked: dict[str, Any], push: Any, tmp_path: Path) -> None:

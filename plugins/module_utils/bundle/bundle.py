@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -331,12 +332,7 @@ def _pack_collection(source: Path, target: Path, programs: Programs) -> None:
     target.mkdir(parents=True, exist_ok=True)
     name, _digest = _collection(source)
     if (source / "MANIFEST.json").is_file():
-        # An installed collection is its archive unpacked.
-        with tarfile.open(target / ("%s.tar.gz" % name), "w:gz") as packed:
-            files = json.loads((source / "FILES.json").read_text(encoding="utf-8"))["files"]
-            for entry in [{"name": "MANIFEST.json"}, {"name": "FILES.json"}, *files]:
-                if entry["name"] != ".":
-                    packed.add(source / entry["name"], arcname=entry["name"], recursive=False)
+        _pack_installed(source, target / ("%s.tar.gz" % name))
         return
     argv = ["ansible-galaxy", "collection", "build", "--force", "--output-path", str(target), str(source)]
     answer = programs.run(argv, timeout_seconds=STEP_SECONDS)
@@ -348,6 +344,25 @@ def _pack_collection(source: Path, target: Path, programs: Programs) -> None:
             fix="try it by hand: %s" % " ".join(argv),
             reason="build",
         )
+
+
+def _pack_installed(source: Path, target: Path) -> None:
+    """An installed collection is its archive unpacked, but packagers leave tests and the like out: its lists are of
+    what is there.
+    """
+    listed = json.loads((source / "FILES.json").read_text(encoding="utf-8"))
+    listed["files"] = [entry for entry in listed["files"] if (source / entry["name"]).exists()]
+    files = json.dumps(listed, indent=1).encode()
+    manifest = json.loads((source / "MANIFEST.json").read_text(encoding="utf-8"))
+    manifest["file_manifest_file"]["chksum_sha256"] = hashlib.sha256(files).hexdigest()
+    with tarfile.open(target, "w:gz") as packed:
+        for name, content in (("MANIFEST.json", json.dumps(manifest, indent=1).encode()), ("FILES.json", files)):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            packed.addfile(entry, io.BytesIO(content))
+        for one in listed["files"]:
+            if one["name"] != ".":
+                packed.add(source / one["name"], arcname=one["name"], recursive=False)
 
 
 def _pull(name: str, chart: dict[str, Any], folder: Path, helm_binary: str, programs: Programs) -> None:
