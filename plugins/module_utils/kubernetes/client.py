@@ -375,6 +375,10 @@ class Cluster:
         """All that the cluster serves: see :meth:`Discovery.api_versions`."""
         return self._discovery.api_versions()
 
+    def resources_of(self, api_version: str) -> dict[str, Object]:
+        """The kinds of an API version: see :meth:`Discovery.resources_of`."""
+        return self._discovery.resources_of(api_version)
+
     def versions_of(self, group: str) -> list[str]:
         """The API versions of a group: see :meth:`Discovery.versions_of`."""
         return self._discovery.versions_of(group)
