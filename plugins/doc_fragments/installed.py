@@ -1,7 +1,7 @@
 # Copyright: Contributors to the lambda_microservice.platform project
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The options of the modules that look at, undo or remove what is installed (``installed.COMPONENTS``, ``installed.ONLY``)."""
+"""The options of the modules that look at, undo or remove what is installed (``COMPONENTS`` and ``ONLY``)."""
 
 from __future__ import annotations
 
