@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -114,10 +115,21 @@ def foreign(
     ``rendered`` are, by release (namespace, name), the objects that its chart makes, hooks among them; ``referenced``
     are Secrets and ConfigMaps, (kind, namespace, name), that a workload of ours reads: the inventory has named them.
     """
+    objects = list(objects)
+    # An operator's StatefulSet makes claims that carry no mark of anybody's.
+    sets = {
+        (obj["metadata"].get("namespace"), obj["metadata"]["name"])
+        for obj in objects
+        if obj["kind"] == "StatefulSet" and (is_systems(obj) or claims.component_of("StatefulSet", obj["metadata"]))
+    }
     for obj in objects:
         kind, metadata = obj["kind"], obj["metadata"]
         place = (kind, metadata.get("namespace") or "", metadata["name"])
         if is_systems(obj) or place in referenced:
+            continue
+        if kind == "PersistentVolumeClaim" and any(
+            where == place[1] and re.search(rf"-{re.escape(name)}-\d+$", place[2]) for where, name in sets
+        ):
             continue
         component, release = claims.component_of(kind, metadata), release_of(metadata)
         if not component:

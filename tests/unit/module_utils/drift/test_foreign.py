@@ -85,6 +85,15 @@ def test_what_is_nobodys_is_foreign() -> None:
     assert told(obj("ConfigMap", "x", annotations=other)) == [("foreign", "")]
 
 
+def test_the_claims_of_an_operators_workload_are_the_platforms() -> None:
+    owned = obj("StatefulSet", "prometheus-x", ownerReferences=[{"kind": "Prometheus", "name": "x", "uid": "1"}])
+    claims = [obj("PersistentVolumeClaim", name) for name in ("db-prometheus-x-0", "db-prometheus-x-y", "other-0")]
+    found = foreign([*claims, owned], Claims(PLAN), {}, set())
+    assert [one.object for one in found] == [
+        f"PersistentVolumeClaim one/{name}" for name in ("db-prometheus-x-y", "other-0")
+    ]
+
+
 def test_what_a_release_does_not_make_is_extra() -> None:
     assert told(obj("ConfigMap", "copied", annotations=OF_RELEASE)) == [("extra", "web")]
 
