@@ -43,11 +43,11 @@ def release(tmp_path, kubeconfig, namespace) -> Release:
     return Release(SmallChart(tmp_path, kubeconfig, namespace))
 
 
-def refused(release: Release, revision: int, match: str, **changes: Any) -> Any:
+def refused(made: Release, revision: int, match: str, **changes: Any) -> Any:
     from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 
     with pytest.raises(PlatformError, match=match) as raised:
-        release.back(revision, **changes)
+        made.back(revision, **changes)
     return raised.value
 
 

@@ -193,16 +193,17 @@ def _drills(report: dict[str, Any]) -> str:
 def _capacity(report: dict[str, Any]) -> str:
     rows = []
     for node in report["nodes"]:
-        for key, unit in (("cpu", "CPU"), ("memory_gib", "GiB")):
+        # A line of its own: beside the bars there is no room for it on a phone.
+        name = f"{node['name']}, {node['zone'] or 'no zone'}"
+        rows.append(f'<b style="grid-column:1/-1">{escape(name)}</b>')
+        for key, unit, colour in (("cpu", "CPU", "--line-0"), ("memory_gib", "GiB", "--line-2")):
             whole, free = node[key], node[f"free_{key}"]
             used = 100 * (whole - free) / whole if whole else 100
-            name = f"{node['name']}, {node['zone'] or 'no zone'}" if key == "cpu" else ""
-            told = f"{node['name']}: {shown(free)} of {shown(whole)} {unit} free"
-            colour = f"var(--line-{0 if key == 'cpu' else 2})"
+            told = f"{shown(free)} of {shown(whole)} free"
             rows.append(
-                f'<span>{escape(name)}</span><span class="bar" role="img" aria-label="{escape(told)}">'
-                f'<i style="width:{min(100.0, used):.2f}%;background:{colour}"></i></span>'
-                f'<span class="figure">{escape(f"{shown(free)} of {shown(whole)} {unit} free")}</span>'
+                f'<span>{unit}</span><span class="bar" role="img" aria-label="{escape(f"{name}: {unit}, {told}")}">'
+                f'<i style="width:{min(100.0, used):.2f}%;background:var({colour})"></i></span>'
+                f'<span class="figure">{escape(told)}</span>'
             )
     bars = f'<div class="bars chart">{"".join(rows)}</div>' if rows else "<p>unknown</p>"
     return _section("capacity", "Capacity left, by requests", bars)

@@ -288,10 +288,17 @@ class _Teardown:
 
     def _namespaces(self) -> None:
         """A namespace goes once nothing is in it that somebody may miss."""
-        names = sorted(self.namespaces)
         left = self._left()
         going = []
-        for name in names:
+        # Those that the batches make; where a batch has only its record, the namespace is somebody else's.
+        made = {
+            obj["metadata"]["name"]
+            for one in self.chosen
+            for batch in one["batches"]
+            for obj in batch["objects"]
+            if obj["kind"] == "Namespace"
+        }
+        for name in sorted(made):
             live = self._get_namespace(name)
             if live is None:
                 continue
