@@ -59,6 +59,7 @@ EXAMPLES = r"""
     styles:
       - "{{ root }}/roles/monitoring/files/page/page.css"
       - "{{ root }}/roles/platform/files/capacity/page.css"
+      - "{{ root }}/roles/platform/files/report/page.css"
     output: report.html
 """
 

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the module ``report`` has gathered as one HTML page, which needs nothing else: no script, no font, no network.
 
-Its style is that of the dashboards (roles/monitoring/files/page/page.css) and of capacity's page.
+Its style is that of the dashboards (roles/monitoring/files/page/page.css), of capacity's page and a few lines of
+its own (roles/platform/files/report/page.css).
 """
 
 from __future__ import annotations
@@ -145,18 +146,14 @@ def _workloads(report: dict[str, Any]) -> str:
     rows: list[list[Cell]] = []
     for one in report["workloads"]:
         mark = GOOD if one["ready"] >= one["wanted"] else BAD
-        cells: list[Cell] = [
-            f"{one['namespace']}/{one['name']}",
-            one["kind"],
-            (f"{one['ready']} of {one['wanted']}", mark),
-        ]
-        rows.append([*cells, *(str(one["by_zone"].get(zone, 0) or "-") for zone in zones)])
-    head = ["workload", "kind", "ready", *(zone or "no zone" for zone in zones)]
+        cells: list[Cell] = [f"{one['namespace']}/{one['name']}", (f"{one['ready']} of {one['wanted']}", mark)]
+        rows.append([*cells, *(str(one["by_zone"].get(zone, 0) or "-") for zone in zones), one["kind"]])
+    head = ["workload", "ready", *(zone or "no zone" for zone in zones), "kind"]
     return _section("workloads", "Replicas by zone", _table(head, rows))
 
 
 def _versions(report: dict[str, Any]) -> str:
-    head = ["component", "release", "chart", "version", "revision", "deployed"]
+    head = ["release", "chart", "version", "revision", "deployed", "component"]
     images = _table(["image", "digest", "pods"], _rows_of(report["images"]))
     return _section("versions", "Versions", _table(head, _rows_of(report["releases"])), "<h3>Images</h3>", images)
 

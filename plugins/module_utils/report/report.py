@@ -171,12 +171,12 @@ def _releases(cluster: Cluster, components: list[Component], notes: list[str]) -
             info = record.record.get("info") or {}
             found.append(
                 {
-                    "component": one["name"],
                     "release": f"{spec['namespace']}/{spec['name']}",
                     "chart": f"{record.chart_name}-{record.chart_version}",
                     "version": record.app_version or "-",
                     "revision": f"{record.revision.number} ({record.status})",
                     "deployed": str(info.get("last_deployed") or "")[:16].replace("T", " "),
+                    "component": one["name"],
                 }
             )
     return found

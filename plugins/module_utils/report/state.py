@@ -54,8 +54,10 @@ def images(pods: Iterable[Object]) -> list[dict[str, Any]]:
     """The images that run, with the digest that their runtimes have pulled, and in how many pods."""
     counts: dict[tuple[str, str], int] = {}
     for pod in pods:
+        # The status has a name of the runtime's choice, which may be the image's identity.
+        names = {one["name"]: str(one.get("image") or "") for one in (pod.get("spec") or {}).get("containers") or []}
         for status in (pod.get("status") or {}).get("containerStatuses") or []:
-            name = str(status.get("image") or "").partition("@")[0]
+            name = names.get(status["name"], "").partition("@")[0]
             digest = digest_of(str(status.get("imageID") or "")).removeprefix("sha256:")[:12]
             counts[name, digest] = counts.get((name, digest), 0) + 1
     return [{"image": name, "digest": digest, "pods": number} for (name, digest), number in sorted(counts.items())]

@@ -30,8 +30,9 @@ def sample(**changes: Any) -> dict[str, Any]:
         "kubernetes": "v1.37.2",
         "nodes_ready": {"ready": 4, "all": 4},
         "releases": [
-            {"component": "controller", "release": "controller/controller", "chart": "controller-1.0.0", "version": "-",
-             "revision": "3 (deployed)", "deployed": "2026-11-30 19:00"}
+            {"release": "controller/controller", "chart": "controller-1.0.0", "version": "-",
+             "revision": "3 (deployed)", "deployed": "2026-11-30 19:00",
+             "component": "controller"}
         ],
         "images": [{"image": "localhost:5001/lambda-microservice/controller", "digest": "0123456789ab", "pods": 2}],
         "workloads": [
@@ -60,7 +61,8 @@ def sample(**changes: Any) -> dict[str, Any]:
 
 
 def style() -> str:
-    paths = ("roles/monitoring/files/page/page.css", "roles/platform/files/capacity/page.css")
+    paths = [f"roles/platform/files/{name}/page.css" for name in ("capacity", "report")]
+    paths.insert(0, "roles/monitoring/files/page/page.css")
     return "".join((ROOT / path).read_text() for path in paths)
 
 
@@ -94,6 +96,9 @@ def test_everything_is_drawn_and_nothing_stands_out(browser: Browser, drawn: Pat
         "Array.from(document.querySelectorAll('article.panel:not(.number)'), one => one.offsetWidth)"
     )
     assert min(widths) > SIZES[size][0] * 0.8
+    # Whether a workload is whole is seen without scrolling.
+    right = browser.value("document.querySelector('#workloads td:nth-child(2)').getBoundingClientRect().right")
+    assert right < SIZES[size][0]
     shares = browser.value("Array.from(document.querySelectorAll('.bar i'), bar => bar.offsetWidth)")
     assert len(shares) == 6 and max(shares) > 20 and min(shares) > 0
     background = browser.value("getComputedStyle(document.body).backgroundColor")

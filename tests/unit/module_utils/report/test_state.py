@@ -78,6 +78,13 @@ def test_drills_are_those_of_this_machine(tmp_path: Path) -> None:
     assert found["rows"][0]["said"] == "1 of 10 failed, resumed in 2.2 s; 0 lost" and found["rows"][1]["said"] == "why"
 
 
+def test_images_have_their_names_and_not_their_runtimes() -> None:
+    digest = "sha256:" + "a" * 64
+    one = obj("Pod", "p", {"containers": [{"name": "c", "image": f"registry/web:1@{digest}"}]})
+    one["status"] = {"containerStatuses": [{"name": "c", "image": "sha256:ff", "imageID": f"registry/web@{digest}"}]}
+    assert state.images([one, one]) == [{"image": "registry/web:1", "digest": "a" * 12, "pods": 2}]
+
+
 def test_only_what_is_reached_from_outside_is_an_endpoint() -> None:
     balanced = {"loadBalancer": {"ingress": [{"hostname": "nlb.example"}]}}
     services = [
