@@ -111,7 +111,7 @@ def test_volumes_secrets_and_what_is_foreign_stay_and_a_second_run_does_nothing(
     assert cluster.get(platform.ref("ConfigMap", "stranger")) and cluster.get(platform.ref("Secret", "login"))
     assert cluster.get(platform.ref("Deployment", "w", "apps/v1")) is None
     again = platform.remove()
-    assert not again["changed"], again["table"]
+    assert not again["changed"], "\n".join(again["table"])
     assert objects(again, "left", namespace) == objects(done, "left", namespace)
     # What was kept makes it whole again.
     platform.install()
@@ -122,7 +122,7 @@ def test_a_volume_goes_by_its_name_and_the_namespace_with_it(platform: Removable
     cluster, namespace = platform.cluster, platform.namespace
     done = platform.remove(volumes=[f"{namespace}/data-v-0"])
     gone = {"PersistentVolumeClaim NS/data-v-0", "Secret NS/login", "Namespace NS"}
-    assert gone <= objects(done, "removed", namespace), done["table"]
+    assert gone <= objects(done, "removed", namespace), "\n".join(done["table"])
     assert done["kept"] == []
     live = cluster.get({"apiVersion": "v1", "kind": "Namespace", "name": namespace})
     assert live is None or live["metadata"]["deletionTimestamp"]

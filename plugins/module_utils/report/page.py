@@ -130,15 +130,15 @@ def _drift(report: dict[str, Any]) -> str:
         return _section("drift", "Drift", _said("unknown: " + report["drift_unknown"]))
     rows: list[list[Cell]] = [
         [
+            one["object"],
             (one["kind"], DOUBTFUL if one["kind"] == "foreign" else BAD),
             one["component"] or "-",
-            one["object"],
             "; ".join(part for part in (", ".join(one["fields"][:6]), one["note"]) if part),
         ]
         for one in report["drift"]
     ]
     text = "" if rows else "What runs is what the inventory has."
-    return _section("drift", "Drift", _said(text) if text else _table(["what", "component", "object", "fields"], rows))
+    return _section("drift", "Drift", _said(text) if text else _table(["object", "what", "component", "fields"], rows))
 
 
 def _workloads(report: dict[str, Any]) -> str:
@@ -160,10 +160,10 @@ def _versions(report: dict[str, Any]) -> str:
 
 def _certificates(report: dict[str, Any]) -> str:
     rows: list[list[Cell]] = [
-        [one["secret"], one["subject"], one["ends"], (f"{one['days_left']} days", _by_days(one["days_left"]))]
+        [one["secret"], (f"{one['days_left']} days", _by_days(one["days_left"])), one["ends"], one["subject"]]
         for one in report["certificates"]
     ]
-    return _section("certificates", "Certificates", _table(["Secret", "subject", "ends", "left"], rows))
+    return _section("certificates", "Certificates", _table(["Secret", "left", "ends", "subject"], rows))
 
 
 def _backups(report: dict[str, Any]) -> str:
@@ -172,8 +172,8 @@ def _backups(report: dict[str, Any]) -> str:
         hours = one["age_hours"]
         old = hours is None or hours > 26
         age = "never" if hours is None else f"{shown(hours)} h ago"
-        rows.append([one["what"], one["kind"], one["last"] or "never", (age, BAD if old else GOOD)])
-    return _section("backups", "Backups", _table(["backup", "by", "last success", "age"], rows))
+        rows.append([one["what"], (age, BAD if old else GOOD), one["last"] or "-", one["kind"]])
+    return _section("backups", "Backups", _table(["backup", "age", "last success", "by"], rows))
 
 
 def _drills(report: dict[str, Any]) -> str:
