@@ -120,6 +120,9 @@ SYSTEM_NAMESPACES = frozenset({"", "default", "kube-system", "kube-public", "kub
 """Not the platform's, though a batch's record or a flow of its may be there."""
 
 
+COMPONENT_LABEL = "lambda-microservice.platform/component"
+"""Whose a volume is, noted on its claim before the workload goes that made it."""
+
 _OF_WORKLOADS = ("PersistentVolumeClaim", "VolumeSnapshot")
 """What a release's workloads make of their templates: it carries their labels and no mark of the release."""
 
@@ -132,6 +135,7 @@ class Claims:
         self._batches: dict[str, str] = {}
         self._secrets: dict[tuple[str, str], str] = {}
         self._records: dict[tuple[str, str], str] = {}
+        self._names = {one["name"] for one in components}
         for one in components:
             name = one["name"]
             for release in [*one["releases"], *one["absent"]]:
@@ -155,6 +159,8 @@ class Claims:
             found = self._secrets.get(place, "")
         if not found and kind == "ConfigMap":
             found = self._records.get(place, "")
+        if not found and kind in _OF_WORKLOADS and COMPONENT_LABEL in labels:
+            found = labels[COMPONENT_LABEL] if labels[COMPONENT_LABEL] in self._names else ""
         if not found and kind in _OF_WORKLOADS and "app.kubernetes.io/instance" in labels:
             found = self._releases.get((place[0], labels["app.kubernetes.io/instance"]), "")
         return found

@@ -19,7 +19,11 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.drift
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.helm import release as helm_release
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.installed import components as installed
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.installed.components import Claims, Component
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.installed.components import (
+    COMPONENT_LABEL,
+    Claims,
+    Component,
+)
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.client import (
     Cluster,
     auth_argument_spec,
@@ -113,7 +117,10 @@ class _Teardown:
         self.progress = progress
         self.claims = Claims(everything)
         self.entries: list[Entry] = []
-        self.namespaces = {name for name in installed.namespaces(chosen) if self._get_namespace(name)}
+        lives = {name: self._get_namespace(name) for name in installed.namespaces(chosen)}
+        self.namespaces = {name for name, live in lives.items() if live}
+        # Seen now: a batch that lets go of a namespace takes its mark out of the record of who wrote it.
+        self.made = {name for name, live in lives.items() if live and made_by_us(live)}
         self.volumes = volumes.of_components(cluster, self.claims, chosen, self.namespaces)
         self.stays = {name for name in self.volumes if name not in params["volumes"]}
 
@@ -131,6 +138,7 @@ class _Teardown:
         if errors:
             raise PlatformError.of_many(f"{len(errors)} volumes would be lost, and nothing was changed", errors)
         definitions = self._definitions()
+        self._mark_volumes()
         for one in reversed(self.chosen):
             self.progress(f"teardown: {one['name']}")
             self._releases(one)
@@ -204,6 +212,12 @@ class _Teardown:
 
     # --- volumes and Secrets -----------------------------------------------------------------------------------------
 
+    def _mark_volumes(self) -> None:
+        """Note on each claim whose it is: once its workload is gone, a later run could not tell."""
+        for component, claim in self.volumes.values():
+            if not self.check_mode and (claim["metadata"].get("labels") or {}).get(COMPONENT_LABEL) != component:
+                self.cluster.patch(claim, {"metadata": {"labels": {COMPONENT_LABEL: component}}}, FIELD_MANAGER)
+
     def _claims(self, one: Component) -> None:
         gone = []
         for name, (component, claim) in sorted(self.volumes.items()):
@@ -227,10 +241,13 @@ class _Teardown:
 
     def _secrets(self, one: Component) -> None:
         """What opens a volume stays with it: passwords and keys that are made anew would open nothing. The first
-        namespace of a Secret owns its values, the others have copies.
+        namespace of a Secret owns its values, the others have copies. Which volume a Secret is for, nobody has noted:
+        each claim that stays in its namespace counts, whosever it is.
         """
-        kept = sorted(name for name in self.stays if self.volumes[name][0] == one["name"])
         for entry in one["secrets"]:
+            claims = self.cluster.list("v1", "PersistentVolumeClaim", entry["namespaces"][0])
+            names = sorted(volumes.name_of(claim) for claim in claims if not claim["metadata"].get("deletionTimestamp"))
+            kept = [name for name in names if name not in self.params["volumes"]]
             refs = [
                 {"apiVersion": "v1", "kind": "Secret", "name": entry["name"], "namespace": namespace}
                 for namespace in entry["namespaces"]
@@ -310,7 +327,7 @@ class _Teardown:
                 more = f" and {len(inside) - 2} more" if len(inside) > 2 else ""
                 said = ", ".join(f"{obj['kind']} {obj['metadata']['name']}" for obj, _why in inside[:2]) + more
                 self._note("left", "foundation", f"Namespace {name}", f"in it: {said}")
-            elif not made_by_us(live):
+            elif name not in self.made:
                 self._note("left", "foundation", f"Namespace {name}", "it was there before the platform")
             else:
                 if not self.check_mode:
