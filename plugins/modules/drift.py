@@ -78,7 +78,7 @@ differences:
   type: list
   elements: dict
   contains:
-    component: {description: 'Whose it is, empty where it is nobody\'s.', type: str, returned: always}
+    component: {description: Whose it is. Empty where nobody knows., type: str, returned: always}
     kind:
       description: 'V(missing), V(changed), V(extra), V(foreign), V(image) or V(refused).'
       type: str

@@ -26,7 +26,7 @@ requirements:
   - kubernetes >= 24.2
   - helm 3.13 or later, or helm 4, on the machine that runs the module
 options:
-  edge_url: {description: 'The edge\'s address, as callers know it.', type: str, default: ''}
+  edge_url: {description: The address of the edge as callers know it., type: str, default: ''}
   drills:
     description: The file that M(lambda_microservice.platform.drill) has written. One that is not there is told.
     type: path
