@@ -25,13 +25,15 @@ def name_of(claim: Object) -> str:
 def of_components(
     cluster: Cluster, claims: Claims, components: list[Component], namespaces: Iterable[str]
 ) -> dict[str, tuple[str, Object]]:
-    """{NAMESPACE/NAME: (component, claim)} of the volumes that these components have made."""
+    """{NAMESPACE/NAME: (component, claim)} of the volumes that these components have made, without those that end."""
     names = {one["name"] for one in components}
     found = {}
     for namespace in sorted(namespaces):
         listed = cluster.list("v1", "PersistentVolumeClaim", namespace)
         of_sets = _of_sets(cluster, claims, namespace) if listed else {}
         for claim in listed:
+            if claim["metadata"].get("deletionTimestamp"):
+                continue
             component = claims.component_of("PersistentVolumeClaim", claim["metadata"])
             component = component or next(
                 (one for part, one in of_sets.items() if claim["metadata"]["name"].startswith(part)), ""

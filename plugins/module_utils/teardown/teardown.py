@@ -319,6 +319,9 @@ class _Teardown:
             live = self._get_namespace(name)
             if live is None:
                 continue
+            if live["metadata"].get("deletionTimestamp"):
+                self._note("left", "foundation", f"Namespace {name}", "it is still being deleted")
+                continue
             inside = left.get(name) or []
             for obj, why in inside:
                 if why:
