@@ -123,35 +123,40 @@ def _component(
             try:
                 # A release may need what a task registers that only waits.
                 if all(holds(seen, condition) for condition in conditions):
-                    _ask(found, module, arguments, seen, template)
+                    told = _ask(found, module, arguments, seen, template)
                     if registered is not None and "register" in task:
-                        seen[task["register"]] = {**_NOT_YET, **registered(module, template(seen, dict(arguments)))}
+                        seen[task["register"]] = {**_NOT_YET, **registered(module, told)}
             except AnsibleError as cause:
-                told = " ".join(str(cause).split())
-                found["unknown"].append({"task": str(task.get("name", module)), "why": told[:600]})
+                why = " ".join(str(cause).split())
+                found["unknown"].append({"task": str(task.get("name", module)), "why": why[:600]})
     return found
 
 
 def _ask(
     found: dict[str, Any], module: str, arguments: dict[str, Any], seen: dict[str, Any], template: Template
-) -> None:
+) -> dict[str, Any]:
+    """Note what a task gives its module, and give it."""
+
     def given(name: str) -> list[Any]:
         return list(template(seen, arguments[name]) or []) if name in arguments else []
 
+    lists = [name for name in ("releases", "secrets", "workloads", "objects", "files") if name in arguments]
+    told = template(seen, {name: value for name, value in arguments.items() if name not in lists})
+    if module == "policy" and told.get("state", "present") != "present":
+        lists = []
+    told.update({name: given(name) for name in lists})
     if module == "chart":
-        for release in given("releases"):
+        for release in told["releases"]:
             found["releases" if (release.get("state") or "present") == "present" else "absent"].append(release)
     elif module == "secret":
-        found["secrets"] += given("secrets")
+        found["secrets"] += told["secrets"]
     elif module == "rollout":
-        found["rollouts"].append({**template(seen, dict(arguments)), "workloads": given("workloads")})
+        found["rollouts"].append(told)
     else:
-        batch = {**template(seen, {key: value for key, value in arguments.items() if key not in ("objects", "files")})}
-        if batch.get("state", "present") == "present":
-            batch.update(objects=given("objects"), files=given("files"))
-            found["objects"] += batch["objects"]
-            found["files"] += batch["files"]
-        found["batches"].append(batch)
+        found["objects"] += told.get("objects", [])
+        found["files"] += told.get("files", [])
+        found["batches"].append(told)
+    return told
 
 
 def _tasks(path: Path, conditions: list[Any]) -> Iterator[tuple[dict[str, Any], list[Any]]]:
