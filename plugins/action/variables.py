@@ -66,7 +66,9 @@ class ActionModule(ActionBase):
         known = {name for role in everybody for name in role.options} | defaults.keys() | own.keys()
         checked, errors = evaluate(roles, variables, self._template)
         if checked.get("platform_unknown_variables") != "allow":
-            errors += find_unknown(_names(given), [role.name for role in everybody], known)
+            # A word that is a whole variable (component) begins no other's name.
+            words = [role.name for role in everybody if role.name not in role.options]
+            errors += find_unknown(_names(given), words, known)
         if arguments["contradictions"]:
             errors += contradictions.find(checked, own, arguments["images"])
         told = [{**each.parts(), **each.details} for each in errors]

@@ -27,6 +27,7 @@ REASONS = {
     "credentials": "there are no credentials, or they cannot be loaded",
     "docker": "Docker does not answer, or refuses",
     "drain": "a node could not be drained",
+    "drift": "what runs is not what the inventory would have",
     "edge": "the edge gives no session",
     "exec": "no command can be run in a pod",
     "exists": "it exists already",

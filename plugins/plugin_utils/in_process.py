@@ -40,7 +40,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.modul
 
 display = Display()
 
-_SUBJECTS = "ansible_collections.lambda_microservice.platform.plugins.module_utils"
+SUBJECTS = "ansible_collections.lambda_microservice.platform.plugins.module_utils"
 
 IN_PROCESS_VARIABLE = "platform_modules_in_process"
 """Set it to false to run the modules as any other module is run."""
@@ -58,7 +58,7 @@ class InProcessAction(ActionBase):
         Imported where it runs here: with it comes the Kubernetes client, which takes half a second.
         """
         name = self._task.action.rpartition(".")[2]
-        return importlib.import_module(f"{_SUBJECTS}.{name}.{name}")
+        return importlib.import_module(f"{SUBJECTS}.{name}.{name}")
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """The module's result."""

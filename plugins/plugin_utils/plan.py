@@ -29,6 +29,9 @@ from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.varia
 COLLECTION = "lambda_microservice.platform."
 ASKED = ("chart", "policy", "secret")
 """The modules whose arguments make the plan."""
+INSTALLED = ("secret", "policy", "chart", "rollout")
+"""The same of the plan by which what runs is looked at and changed."""
+_OF_INSTALLED = ("batches", "absent", "rollouts")
 
 _IMPORTS_ROLE = ("ansible.builtin.import_role", "ansible.builtin.include_role")
 _IMPORTS_TASKS = ("ansible.builtin.import_tasks", "ansible.builtin.include_tasks")
@@ -38,6 +41,8 @@ _NOT_YET = {"changed": False, "certificates_expire": {}, "ca_certificates": {}, 
 
 Template = Callable[[dict[str, Any], Any], Any]
 Holds = Callable[[dict[str, Any], Any], bool]
+Registered = Callable[[str, dict[str, Any]], dict[str, Any]]
+"""What a task would register now, by its module and the module's arguments. Nothing is changed for it."""
 
 
 def components(folder: Path = PLAYBOOKS) -> list[str]:
@@ -58,12 +63,15 @@ def plan(
     template: Template,
     holds: Holds,
     asked: tuple[str, ...] = ASKED,
+    registered: Registered | None = None,
 ) -> list[dict[str, Any]]:
     """For each component ``name``, ``releases``, ``objects``, ``files`` and ``secrets`` as its tasks give them, and
-    ``unknown``: what could not be evaluated, and why.
+    ``unknown``: what could not be evaluated, and why. Besides, ``batches``: the arguments of ``policy``, one batch
+    each; ``absent``: the releases that are to be gone; ``rollouts``: the arguments of ``rollout``.
 
     ``variables`` are those that a task sees, ``checked`` the result of the module ``variables``; ``asked`` are the
-    modules whose arguments are wanted.
+    modules whose arguments are wanted. Without ``registered``, tasks have registered what a cluster without anything
+    gives.
     """
     own = {name: value for role in roles for name, value in role.own.items()}
     defaults = {name: value for role in roles for name, value in role.defaults.items()}
@@ -78,11 +86,20 @@ def plan(
                 raise
             # Nobody has built images yet: the plan's figures do not depend on their names.
             seen[name] = {image: f"example.com/{image}:unknown" for image in own["__platform_images"]}
-    return [_component(name, paths.get(name, ROLES / name), seen, template, holds, asked) for name in components()]
+    return [
+        _component(name, paths.get(name, ROLES / name), seen, template, holds, asked, registered)
+        for name in components()
+    ]
 
 
 def _component(
-    name: str, path: Path, variables: dict[str, Any], template: Template, holds: Holds, asked: tuple[str, ...]
+    name: str,
+    path: Path,
+    variables: dict[str, Any],
+    template: Template,
+    holds: Holds,
+    asked: tuple[str, ...],
+    registered: Registered | None,
 ) -> dict[str, Any]:
     found: dict[str, Any] = {
         "name": name,
@@ -91,6 +108,7 @@ def _component(
         "files": [],
         "secrets": [],
         "unknown": [],
+        **{key: [] for key in _OF_INSTALLED},
     }
     seen = {**variables, "role_path": str(path), "role_name": name, "ansible_search_path": [str(path)]}
     tasks = list(_tasks(path / "tasks" / "main.yml", []))
@@ -103,29 +121,42 @@ def _component(
             if not isinstance(arguments, dict):
                 continue
             try:
+                # A release may need what a task registers that only waits.
                 if all(holds(seen, condition) for condition in conditions):
-                    _ask(found, module, arguments, seen, template)
+                    told = _ask(found, module, arguments, seen, template)
+                    if registered is not None and "register" in task:
+                        seen[task["register"]] = {**_NOT_YET, **registered(module, told)}
             except AnsibleError as cause:
-                told = " ".join(str(cause).split())
-                found["unknown"].append({"task": str(task.get("name", module)), "why": told[:600]})
+                why = " ".join(str(cause).split())
+                found["unknown"].append({"task": str(task.get("name", module)), "why": why[:600]})
     return found
 
 
 def _ask(
     found: dict[str, Any], module: str, arguments: dict[str, Any], seen: dict[str, Any], template: Template
-) -> None:
+) -> dict[str, Any]:
+    """Note what a task gives its module, and give it."""
+
     def given(name: str) -> list[Any]:
         return list(template(seen, arguments[name]) or []) if name in arguments else []
 
+    lists = [name for name in ("releases", "secrets", "workloads", "objects", "files") if name in arguments]
+    told = template(seen, {name: value for name, value in arguments.items() if name not in lists})
+    if module == "policy" and told.get("state", "present") != "present":
+        lists = []
+    told.update({name: given(name) for name in lists})
     if module == "chart":
-        found["releases"] += [
-            release for release in given("releases") if (release.get("state") or "present") == "present"
-        ]
+        for release in told["releases"]:
+            found["releases" if (release.get("state") or "present") == "present" else "absent"].append(release)
     elif module == "secret":
-        found["secrets"] += given("secrets")
-    elif template(seen, arguments.get("state", "present")) == "present":
-        found["objects"] += given("objects")
-        found["files"] += given("files")
+        found["secrets"] += told["secrets"]
+    elif module == "rollout":
+        found["rollouts"].append(told)
+    else:
+        found["objects"] += told.get("objects", [])
+        found["files"] += told.get("files", [])
+        found["batches"].append(told)
+    return told
 
 
 def _tasks(path: Path, conditions: list[Any]) -> Iterator[tuple[dict[str, Any], list[Any]]]:
@@ -153,8 +184,18 @@ class PlannedAction(InProcessAction):
 
     def planned(self, task_vars: dict[str, Any], asked: tuple[str, ...] = ASKED) -> list[dict[str, Any]]:
         """The plan by the play's variables, of which a task before has registered ``__platform``."""
+        made = self._planned(task_vars, asked, None)
+        return [{key: value for key, value in one.items() if key not in _OF_INSTALLED} for one in made]
+
+    def installed(self, task_vars: dict[str, Any], registered: Registered) -> list[dict[str, Any]]:
+        """The whole plan, on a cluster that has something."""
+        return self._planned(task_vars, INSTALLED, registered)
+
+    def _planned(
+        self, task_vars: dict[str, Any], asked: tuple[str, ...], registered: Registered | None
+    ) -> list[dict[str, Any]]:
         checked = task_vars.get(CHECKED) or {}
-        return plan(read_roles(), task_vars, checked, self.template, self._holds, asked)
+        return plan(read_roles(), task_vars, checked, self.template, self._holds, asked, registered)
 
     def template(self, variables: dict[str, Any], value: Any) -> Any:
         """The value, templated with these variables."""

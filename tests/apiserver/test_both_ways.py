@@ -444,6 +444,56 @@ def test_preflight(both, kubeconfig) -> None:
     assert [result["failed"] for result in results] == [False, True, True, True]
 
 
+def installed(**more: Any) -> dict[str, Any]:
+    """A component of the whole plan: a batch of one object."""
+    batch = {"name": "web", "namespace": "NAMESPACE", "objects": [config_map("one", a="1")]}
+    return {"name": "web", "batches": [batch], **more}
+
+
+def test_drift(both, kubeconfig, tmp_path) -> None:
+    arguments = {"kubeconfig": kubeconfig, "components": [installed()], "helm_binary": helm()}
+    arguments["output"] = str(tmp_path / "NAMESPACE.json")
+    # Nothing is there.
+    tasks = [{"check_mode": True}, {}, {"arguments": {"fail": False}}, {"arguments": {"only": ["nothing"]}}]
+    results = both("drift", arguments, tasks)
+    assert [result["failed"] for result in results] == [True, True, False, True]
+    assert results[2]["counts"] == {"missing": 2}
+
+
+def test_rollback(both, tmp_path, kubeconfig) -> None:
+    small = SmallChart(tmp_path, kubeconfig, "NAMESPACE")
+    component = installed(releases=small.arguments()["releases"])
+    arguments = {"kubeconfig": kubeconfig, "components": [component], "component": "web", "helm_binary": helm()}
+    # There is no revision, and no such component.
+    tasks = [{"check_mode": True}, {"arguments": {"revision": 3}}, {"arguments": {"component": "nothing"}}]
+    assert all(result["failed"] for result in both("rollback", arguments, tasks))
+
+
+def test_teardown(both, kubeconfig) -> None:
+    arguments = {"kubeconfig": kubeconfig, "components": [installed()], "helm_binary": helm()}
+    tasks = [
+        {"check_mode": True},
+        {},
+        {"arguments": {"volumes": ["NAMESPACE/nothing/at-all"]}, "check_mode": True},
+        {"arguments": {"components": [installed(unknown=[{"task": "a", "why": "b"}])]}, "check_mode": True},
+    ]
+    results = both("teardown", arguments, tasks)
+    assert [result["failed"] for result in results] == [False, True, True, True]
+    assert not results[0]["changed"]
+
+
+def test_report(both, kubeconfig, tmp_path) -> None:
+    styles = [str(ROOT / "roles/monitoring/files/page/page.css")]
+    arguments = {"kubeconfig": kubeconfig, "components": [installed()], "styles": styles, "helm_binary": helm()}
+    arguments["output"] = str(tmp_path / "NAMESPACE.html")
+    # An empty cluster has a page too.
+    results = both(
+        "report", arguments, [{"check_mode": True}, {}, {"arguments": {"prometheus_namespace": "NAMESPACE"}}]
+    )
+    assert not any(result["failed"] or result["changed"] for result in results)
+    assert [len(result["written"]) for result in results] == [0, 1, 1]
+
+
 def test_stream(both) -> None:
     results = both(
         "stream",

@@ -101,14 +101,14 @@ def run(params: dict[str, Any], check_mode: bool, diff: bool, progress: Callable
     changed = False
     for name, text in texts.items():
         if params.get(name):
-            changed = _kept(params[name], text(), check_mode) or changed
+            changed = kept(params[name], text(), check_mode) or changed
     for line in table:
         progress(line)
     written = [params[name] for name in texts if params.get(name)]
     return {"changed": changed, "capacity": report, "table": table, "written": written}
 
 
-def _kept(output: str, text: str, check_mode: bool) -> bool:
+def kept(output: str, text: str, check_mode: bool) -> bool:
     """Write the file, unless it has this text; whether it had another."""
     with contextlib.suppress(OSError, ValueError):
         if Path(output).read_text(encoding="utf-8") == text:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -21,6 +22,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.chart
     Context,
     Installation,
 )
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.chart.rendering import Rendered
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.concurrency import side_by_side
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.helm import release as helm_release
@@ -108,6 +110,36 @@ def run(
             if any(isinstance(result, PlatformError) for result in results):
                 break
     return _result(specs, outcomes)
+
+
+@dataclass
+class Looked:
+    """What a run would do to one release, or why it would fail, and what the release's chart makes."""
+
+    outcome: Object | PlatformError
+    rendered: Rendered
+
+
+def look(cluster: Cluster, helm_binary: str, specs: list[Object]) -> list[Looked]:
+    """The same for releases that nothing is done to, each by itself."""
+    with Helm(helm_binary, cluster) as helm:
+        context = Context(
+            cluster=cluster,
+            helm=helm,
+            check_mode=True,
+            diff=False,
+            progress=lambda line: None,
+            pending_grace_seconds=0,
+            histories=_checked_and_read(helm, cluster, specs),
+        )
+        installations = [Installation(spec, context) for spec in specs]
+
+        def bring(index: int) -> Object:
+            one = installations[index]
+            return one.absent() if one.spec["state"] == "absent" else one.present()
+
+        outcomes = _in_threads(bring, list(range(len(specs))))
+    return [Looked(outcome, one.rendered) for one, outcome in zip(installations, outcomes, strict=True)]
 
 
 def _in_threads(bring: Callable[[int], Object], wave: list[int]) -> list[Object | PlatformError]:

@@ -82,6 +82,8 @@ class Installation:
             self.cluster, self.name, self.namespace, FIELD_MANAGER, [Ignored(**entry) for entry in spec["ignore"]]
         )
         self.diffs: list[dict[str, str]] = []
+        self.rendered = Rendered(self.namespace)
+        """What the chart makes, installed values in place of those by chance; empty until it is known."""
         self._autoscalers: dict[str, set[tuple[str, str, str]]] = {}
 
     # --- absent ------------------------------------------------------------------------------------------------------
@@ -131,6 +133,7 @@ class Installation:
         chart = self.helm.local_chart(Source.of(self.spec))
         rendered, release = self._rendered_and_recorded(chart)
         comparison = self._compared(chart, rendered, release)
+        self.rendered = rendered
         why, stuck = self._reasons(chart, release, comparison)
         crds = self._crds(rendered)
         volumes = chart_volumes.changes(self.cluster, rendered.objects, self.name)

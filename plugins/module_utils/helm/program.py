@@ -32,6 +32,9 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.kuber
 OLDEST = (3, 13)
 """The first with ``upgrade --labels`` and ``template --dry-run=server``."""
 
+HISTORY_MAX = 10
+"""How many revisions of a release are kept: those that a rollback can go to."""
+
 ARGUMENT_BYTES = 100_000
 """Less than what Linux takes as one argument (MAX_ARG_STRLEN, 128 KiB)."""
 
@@ -336,7 +339,7 @@ class Helm:
         helm renders, by :func:`identity_of`.
         """
         arguments = ["upgrade", name, chart.path, "--install", "--namespace", namespace, "--values", "-"]
-        arguments += ["--timeout", "%ds" % timeout_seconds, "--history-max", "10", "--skip-crds"]
+        arguments += ["--timeout", "%ds" % timeout_seconds, "--history-max", str(HISTORY_MAX), "--skip-crds"]
         # Without it, helm takes the values of the last release where none are given.
         arguments.append("--reset-values")
         if labels:
@@ -356,6 +359,17 @@ class Helm:
             )
         except HelmFailure as failure:
             raise failure.explained(name, namespace, chart.path) from failure
+
+    def rollback(self, name: str, namespace: str, revision: int, timeout_seconds: int) -> None:
+        """Make a new revision of what an older one was. Its hooks run; pods are not waited for."""
+        arguments = ["rollback", name, str(revision), "--namespace", namespace]
+        arguments += ["--timeout", "%ds" % timeout_seconds, "--history-max", str(HISTORY_MAX)]
+        if self.version() >= (4, 0):
+            arguments += ["--force-conflicts"]
+        try:
+            self.run(*arguments, timeout_seconds=timeout_seconds + 30)
+        except HelmFailure as failure:
+            raise failure.explained(name, namespace, "") from failure
 
     def uninstall(self, name: str, namespace: str, timeout_seconds: int) -> None:
         """Remove the release, its objects and its history."""

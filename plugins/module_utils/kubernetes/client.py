@@ -174,6 +174,14 @@ class Cluster:
 
     def described(self) -> str:
         """The cluster as a person knows it: its server, and the context that names it."""
+        context = self._context()
+        return "%s (context %s)" % (self.host, context) if context else self.host
+
+    def name(self) -> str:
+        """What tells this cluster from another: the context of the kubeconfig, or the server without one."""
+        return self._context() or self.host
+
+    def _context(self) -> str:
         auth = self.effective_auth
         context = auth.get("context")
         if not context and isinstance(auth.get("kubeconfig"), dict):
@@ -183,7 +191,7 @@ class Cluster:
                 context = kubernetes.config.list_kube_config_contexts(auth.get("kubeconfig"))[1]["name"]
             except (kubernetes.config.ConfigException, OSError):
                 context = None  # a pod's own account
-        return "%s (context %s)" % (self.host, context) if context else self.host
+        return str(context or "")
 
     def _configured_by(self) -> str:
         shown = []
@@ -374,6 +382,10 @@ class Cluster:
     def api_versions(self) -> list[str]:
         """All that the cluster serves: see :meth:`Discovery.api_versions`."""
         return self._discovery.api_versions()
+
+    def resources_of(self, api_version: str) -> dict[str, Object]:
+        """The kinds of an API version: see :meth:`Discovery.resources_of`."""
+        return self._discovery.resources_of(api_version)
 
     def versions_of(self, group: str) -> list[str]:
         """The API versions of a group: see :meth:`Discovery.versions_of`."""

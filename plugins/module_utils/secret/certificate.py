@@ -94,6 +94,12 @@ def expires(certificate: bytes) -> str:
     return x509.load_pem_x509_certificate(certificate).not_valid_after_utc.isoformat().replace("+00:00", "Z")
 
 
+def described(certificate: bytes) -> tuple[str, datetime]:
+    """Whose a certificate is (its common name, or its first name), and when it ends. ValueError for what is none."""
+    found = x509.load_pem_x509_certificate(certificate)
+    return _common_name(found) or min(_names(found), default=""), found.not_valid_after_utc
+
+
 def issue(wanted: Wanted, issuer: Pair | None, previous: Pair | None = None, now: datetime | None = None) -> Pair:
     """A new certificate, signed by issuer or by itself.
 

@@ -18,9 +18,11 @@ ROWS = [
     {"kubernetes"},
     {"helm", "rollout", "policy", "secret", "image", "elasticsearch", "prometheus"},
     {"chart", "logs", "dashboards"},
-    {"capacity"},
+    {"capacity", "installed"},
     {"verify"},
-    {"drill", "preflight"},
+    {"drift", "drill", "preflight"},
+    {"rollback", "teardown"},
+    {"report"},
 ]
 ROW_OF = {room: number for number, row in enumerate(ROWS) for room in row}
 FILES = sorted(path for path in FOLDER.rglob("*.py") if path.name != "__init__.py" and path.stem != "module")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
-RECORDED = ("in_process", "preflight", "stream")
+RECORDED = ("in_process", "installed", "preflight", "stream")
 """in_process runs every module that meta/runtime.yml names it for."""
 
 _RECORDER = '''

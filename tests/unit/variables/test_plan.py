@@ -17,7 +17,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.capac
     wrong_pools,
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.workloads import GIB, Workload
-from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.plan import components, plan
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.plan import INSTALLED, components, plan
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.contradictions import quotas
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.contradictions.finding import (
     Values,
@@ -119,6 +119,48 @@ def test_the_classes_that_the_foundation_makes_are_planned() -> None:
     (foundation,) = [one for one in made if one["name"] == "foundation"]
     kinds = {obj["kind"]: obj["metadata"]["name"] for obj in foundation["objects"] if "Class" in obj["kind"]}
     assert kinds.items() >= {"StorageClass": "gp3", "VolumeSnapshotClass": "ebs"}.items(), foundation["unknown"]
+
+
+def test_the_whole_plan_sees_what_tasks_would_register() -> None:
+    """Of a running cluster, certificates end one day, and batches, releases that go and what is waited for are told."""
+    values, wrong = evaluated(openfaas_enabled=False)
+    assert not wrong
+    played = []
+
+    def registered(module: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        played.append((module, arguments))
+        return {"certificates_expire": {"postgresql-tls": "one day"}} if module == "secret" else {}
+
+    def templar(variables: dict[str, Any]) -> Templar:
+        return Templar(loader=DataLoader(), variables=variables)
+
+    def planned(registered: Any) -> dict[str, dict[str, Any]]:
+        made = plan(
+            ROLES,
+            {"platform_image": {name: f"example.com/{name}:1" for name in OWN["__platform_images"]}},
+            values,
+            lambda seen, value: templar(seen).template(value),
+            lambda seen, condition: bool(templar(seen).evaluate_conditional(condition)),
+            INSTALLED,
+            registered,
+        )
+        return {one["name"]: one for one in made}
+
+    found = planned(registered)
+
+    def expiry(components: dict[str, dict[str, Any]]) -> str:
+        releases = {release["name"]: release for release in components["data_services"]["releases"]}
+        return releases["postgresql"]["values"]["postgresql"]["podAnnotations"]["certificate-expires"]
+
+    assert expiry(found) == "one day" and expiry(planned(None)) == ""
+    assert {"secret"} <= {module for module, _arguments in played} and all(arguments for _name, arguments in played)
+    openfaas = found["openfaas"]
+    assert not openfaas["releases"] and {release["name"] for release in openfaas["absent"]} >= {"nats"}
+    assert [(batch["name"], batch["state"]) for batch in openfaas["batches"]] == [("openfaas", "absent")]
+    (batch,) = found["controller"]["batches"]
+    assert batch["namespace"] == "controller" and batch["objects"]
+    (rollout,) = found["controller"]["rollouts"]
+    assert {"kind": "Deployment", "name": "controller"}.items() <= rollout["workloads"][0].items()
 
 
 def _figures_of(row: dict[str, Any]) -> tuple[Any, ...]:

@@ -306,3 +306,29 @@ def test_an_alb_is_the_ingress_s(ansible: Ansible):
     waited = [workload for args in run.asked("rollout") for workload in args["workloads"]]
     assert {"kind": "Ingress", "name": "envoy", "namespace": "ingress"} in waited
     assert "lambda.example.com have to lead there" in run.output
+
+
+def test_day_two_asks_for_what_the_command_line_names(ansible: Ansible):
+    run = ansible("drift", *TABLE, "-e", "components=controller,ingress", "-e", "drift_fail=no")
+    assert run.rc == 0, run.output
+    (asked,) = run.asked("drift")
+    assert (asked["only"], asked["fail"]) == (["controller", "ingress"], False)
+    assert asked["output"].endswith("/.local/drift.json")
+    run = ansible("rollback", *TABLE, "-e", "component=controller", "-e", "revision=3")
+    assert run.rc == 0, run.output
+    # The recorder changes nothing, and what differs in nothing does not go back.
+    (asked,) = run.asked("rollback")
+    assert (asked["component"], asked["revision"], asked["release"]) == ("controller", 3, "")
+    run = ansible("teardown", *TABLE, "-e", "components=openfaas", "-e", "teardown_volumes=openfaas/data-nats-0")
+    assert run.rc == 0, run.output
+    (asked,) = run.asked("teardown")
+    assert (asked["only"], asked["volumes"], asked["definitions"]) == (["openfaas"], ["openfaas/data-nats-0"], False)
+    # It is told first, whatever was confirmed.
+    assert "confirm" not in asked
+
+
+def test_day_two_names_what_is_wrong_before_it_looks(ansible: Ansible):
+    run = ansible("rollback", *TABLE, "-e", "revision=latest", "-e", "rollback_relase=redis")
+    assert run.rc != 0 and run.calls == []
+    for told in ("revision", "component is missing", "rollback_release"):
+        assert told in run.output

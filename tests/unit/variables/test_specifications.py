@@ -38,7 +38,7 @@ def test_defaults_and_specifications_are_the_same(role: Path):
 def test_the_playbooks_variables_begin_with_their_word_and_are_described():
     for playbook in PLAYBOOKS:
         for name, option in playbook.options.items():
-            assert name.startswith(f"{playbook.name}_")
+            assert name == playbook.name or name.startswith(f"{playbook.name}_")
             assert option.get("description")
             assert "type" in option
 
