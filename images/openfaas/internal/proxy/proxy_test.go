@@ -11,9 +11,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -399,6 +402,109 @@ func TestASleepingFunctionIsWokenBeforeItIsCalled(t *testing.T) {
 	})
 	if _, _, body := call(t, http.MethodGet, server.URL+"/function/f"); body != "true" {
 		t.Errorf("called before it was woken: %s", body)
+	}
+}
+
+// Two thousand callers of a function that sleeps all wait for it, none is told to come again, and each gets its own answer.
+func TestTwoThousandCallsToASleepingFunctionAllWait(t *testing.T) {
+	const callers = 2000
+	awake := make(chan struct{})
+	var waiting atomic.Int32
+	server, calls := gateway(t, function(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }), func(target *functions.Target) {
+		target.Timeout = time.Minute
+		target.Wake = func(ctx context.Context) error {
+			if waiting.Add(1) == callers {
+				close(awake)
+			}
+			select {
+			case <-awake:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	})
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: callers}}
+	defer client.CloseIdleConnections()
+	var ended sync.WaitGroup
+	var wrong atomic.Int32
+	for n := range callers {
+		ended.Go(func() {
+			response, err := client.Post(server.URL+"/function/f", "", strings.NewReader(fmt.Sprint(n)))
+			if err != nil {
+				wrong.Add(1)
+				return
+			}
+			defer response.Body.Close()
+			if body, err := io.ReadAll(response.Body); err != nil || response.StatusCode != 200 || string(body) != fmt.Sprint(n) {
+				wrong.Add(1)
+			}
+		})
+	}
+	ended.Wait()
+	if wrong.Load() != 0 || count(t, calls, "f.openfaas-fn", "200") != callers {
+		t.Errorf("%d of %d calls went wrong", wrong.Load(), callers)
+	}
+}
+
+// A gateway in a process of its own, which TestAGatewayThatIsKilled kills.
+func TestMain(m *testing.M) {
+	at := os.Getenv("TEST_GATEWAY_OF")
+	if at == "" {
+		os.Exit(m.Run())
+	}
+	function, _ := url.Parse(at)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(listener.Addr())
+	panic(http.Serve(listener, &Proxy{Transport: NewTransport(), Calls: metrics.New(), Target: func(_ context.Context, name string) (*functions.Target, error) {
+		return &functions.Target{Name: name, Namespace: "openfaas-fn", URL: function, Timeout: time.Minute}, nil
+	}}))
+}
+
+// Whoever reads a stream sees that it broke off, and the function learns that nobody reads any more.
+func TestAGatewayThatIsKilledInAStream(t *testing.T) {
+	gone := make(chan struct{})
+	address := function(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "half")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		close(gone)
+	})
+	process := exec.Command(os.Args[0])
+	process.Env = append(os.Environ(), "TEST_GATEWAY_OF="+address)
+	output, err := process.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = process.Wait() }()
+	defer func() { _ = process.Process.Kill() }()
+	line, err := bufio.NewReader(output).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.Get("http://" + strings.TrimSpace(line) + "/function/f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	begun := make([]byte, 4)
+	if _, err := io.ReadFull(response.Body, begun); err != nil || string(begun) != "half" {
+		t.Fatalf("%q %v", begun, err)
+	}
+	_ = process.Process.Kill()
+	if rest, err := io.ReadAll(response.Body); err == nil {
+		t.Errorf("%q came as if it were all", rest)
+	}
+	select {
+	case <-gone:
+	case <-time.After(10 * time.Second):
+		t.Error("the function goes on for a caller that nobody leads to it any more")
 	}
 }
 
