@@ -68,9 +68,9 @@ func apiserver(t *testing.T) (client kubernetes.Interface, away func(func())) {
 	start("etcd", "--data-dir="+filepath.Join(folder, "etcd"), "--unsafe-no-fsync", fmt.Sprintf("--listen-client-urls=http://127.0.0.1:%d", etcd),
 		fmt.Sprintf("--advertise-client-urls=http://127.0.0.1:%d", etcd), fmt.Sprintf("--listen-peer-urls=http://127.0.0.1:%d", peer))
 	arguments := []string{fmt.Sprintf("--etcd-servers=http://127.0.0.1:%d", etcd), "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1",
-		fmt.Sprintf("--secure-port=%d", secure), "--cert-dir="+folder, "--token-auth-file="+tokens, "--authorization-mode=RBAC",
+		fmt.Sprintf("--secure-port=%d", secure), "--cert-dir=" + folder, "--token-auth-file=" + tokens, "--authorization-mode=RBAC",
 		"--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.0.0.0/16", "--service-account-issuer=https://kubernetes.default.svc",
-		"--service-account-key-file="+keyFile, "--service-account-signing-key-file="+keyFile}
+		"--service-account-key-file=" + keyFile, "--service-account-signing-key-file=" + keyFile}
 	server := start("kube-apiserver", arguments...)
 	kubeconfig := filepath.Join(folder, "kubeconfig")
 	content := fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"t","clusters":[{"name":"t","cluster":{"server":%q,"insecure-skip-tls-verify":true}}],
