@@ -86,8 +86,8 @@ _APP_LABEL = "app.kubernetes.io/name"
 _KEYS = ("from", "to", "ports")
 _OPTIONAL = "service_selector"
 _ENDPOINT_FORM = (
-    "NAMESPACE/APP, NAMESPACE/LABEL=VALUE, NAMESPACE/*, 'monitoring', or one or a list of a block of addresses such as 10.0.0.0/8, "
-    "'kubernetes-api' and 'world'"
+    "NAMESPACE/APP, NAMESPACE/LABEL=VALUE, NAMESPACE/*, 'monitoring', or one or a list of a block of addresses such as "
+    "10.0.0.0/8, 'kubernetes-api' and 'world'"
 )
 
 

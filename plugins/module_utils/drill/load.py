@@ -344,9 +344,7 @@ def store_objects(spec: Object, image: str, run: str, avoid_nodes: list[str]) ->
     volumes: list[Object] = [{"name": "results", "emptyDir": {"sizeLimit": "256Mi"}}]
     mounts: list[Object] = [{"name": "results", "mountPath": "/results"}]
     if spec["credentials"]:
-        volumes.append(
-            {"name": "credentials", "secret": {"secretName": spec["credentials"], "defaultMode": 0o440}}
-        )
+        volumes.append({"name": "credentials", "secret": {"secretName": spec["credentials"], "defaultMode": 0o440}})
         mounts.append({"name": "credentials", "mountPath": _CREDENTIALS, "readOnly": True})
     if spec.get("authority"):
         # Only the certificate: what else the Secret holds is not the load's business.

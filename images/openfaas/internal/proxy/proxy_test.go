@@ -541,3 +541,52 @@ func BenchmarkAddedLatency(b *testing.B) {
 		b.ReportMetric(at(server.URL+"/function/f")-at(function.URL), fmt.Sprintf("µs-added-p%g", quantile*100))
 	}
 }
+
+// Ten thousand callers whose connections stay open after a call: what each takes of the gateway's memory, and whether
+// another call is still served. go test -run '^$' -bench Idle -benchtime 1x ./internal/proxy
+func BenchmarkIdleConnections(b *testing.B) {
+	const connections = 10_000
+	function := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "ok") }))
+	defer function.Close()
+	at, _ := url.Parse(function.URL)
+	slog.SetDefault(slog.New(slog.NewJSONHandler(io.Discard, nil)))
+	server := httptest.NewServer(&Proxy{Transport: NewTransport(), Calls: metrics.New(), Target: func(context.Context, string) (*functions.Target, error) {
+		return &functions.Target{Name: "f", Namespace: "fn", URL: at, Timeout: 10 * time.Second}, nil
+	}})
+	defer server.Close()
+	address := strings.TrimPrefix(server.URL, "http://")
+	memory := func() float64 {
+		runtime.GC()
+		var told runtime.MemStats
+		runtime.ReadMemStats(&told)
+		return float64(told.HeapAlloc + told.StackInuse)
+	}
+	ask := func(connection net.Conn) {
+		_, _ = io.WriteString(connection, "GET /function/f HTTP/1.1\r\nHost: x\r\n\r\n")
+		response, err := http.ReadResponse(bufio.NewReader(connection), nil)
+		if err != nil || response.StatusCode != http.StatusOK {
+			b.Fatalf("%v %v", response, err)
+		}
+		_, _ = io.Copy(io.Discard, response.Body)
+	}
+	for b.Loop() {
+		before := memory()
+		open := make([]net.Conn, 0, connections)
+		for range connections {
+			connection, err := net.Dial("tcp", address)
+			if err != nil {
+				b.Fatalf("after %d: %v", len(open), err)
+			}
+			ask(connection)
+			open = append(open, connection)
+		}
+		// Of both ends: the caller's are in this process as well.
+		b.ReportMetric((memory()-before)/connections, "B/connection")
+		began := time.Now()
+		ask(open[0])
+		b.ReportMetric(float64(time.Since(began).Microseconds()), "µs-of-a-call")
+		for _, connection := range open {
+			_ = connection.Close()
+		}
+	}
+}

@@ -22,9 +22,9 @@ def _wanted(values: Values) -> None:
 
 
 _LICENCES = {
-    "community": "OpenFaaS Community Edition's, as it was in April 2026: commercial use for 60 days, in one installation "
-    "of a company and once; not to be installed for clients, changed or passed on. It runs at most 15 functions of at "
-    "most 5 replicas, from public images, and needs the internet when it starts "
+    "community": "OpenFaaS Community Edition's, as it was in April 2026: commercial use for 60 days, in one "
+    "installation of a company and once; not to be installed for clients, changed or passed on. It runs at most 15 "
+    "functions of at most 5 replicas, from public images, and needs the internet when it starts "
     "(https://github.com/openfaas/faas/blob/master/EULA.md)",
     "pro": "OpenFaaS Pro's, which is bought (https://www.openfaas.com/pricing), and whose text has to be the key "
     "license of the Secret openfaas-license in openfaas_namespace",

@@ -85,9 +85,7 @@ def leaves(values: dict[str, Any], at: str = "") -> Iterator[str]:
 
 
 @pytest.mark.parametrize("edition", ["community", "pro"])
-def test_the_vendor_s_chart_reads_every_value_that_it_is_given(
-    runs: Callable[[str], Run], edition: str
-) -> None:
+def test_the_vendor_s_chart_reads_every_value_that_it_is_given(runs: Callable[[str], Run], edition: str) -> None:
     release = runs(edition).release("openfaas-vendor")
     assert release["version"] == "15.0.6" and release["repository"].startswith("https://")
     assert set(leaves(release["values"])) <= NAMES
@@ -99,7 +97,9 @@ def test_a_name_that_the_chart_does_not_read_is_found() -> None:
     assert set(leaves({"gateway": {"resources": {"limits": {"memory": "4Gi"}}}})) <= NAMES
 
 
-@pytest.mark.skipif("OPENFAAS_CHART" not in os.environ, reason="the vendor's chart is not shipped: OPENFAAS_CHART names its folder")
+@pytest.mark.skipif(
+    "OPENFAAS_CHART" not in os.environ, reason="the vendor's chart is not shipped: OPENFAAS_CHART names its folder"
+)
 def test_the_names_are_those_of_the_chart_at_hand() -> None:
     texts = [path.read_text(encoding="utf-8") for path in Path(os.environ["OPENFAAS_CHART"], "templates").iterdir()]
     read = {name.rstrip(".") for text in texts for name in re.findall(r"\.Values\.([A-Za-z][A-Za-z0-9_.]*)", text)}
@@ -176,7 +176,10 @@ def test_a_function_that_names_no_memory_gets_256_mi(runs: Callable[[str], Run])
     ("given", "names"),
     [
         ({"openfaas_edition": "community"}, "the licence of OpenFaaS community is not accepted"),
-        ({**accepted("community"), "openfaas_accept_license": "pro"}, "commercial use for 60 days.*15 functions of at most 5"),
+        (
+            {**accepted("community"), "openfaas_accept_license": "pro"},
+            "commercial use for 60 days.*15 functions of at most 5",
+        ),
         ({**accepted("pro"), "openfaas_accept_license": ""}, "Secret openfaas-license"),
         ({**accepted("pro"), "openfaas_vendor_functions_in": "openfaas-fn"}, "which is the runtimes'"),
         (accepted("pro", foundation_namespaces=namespaces(openfaas_functions="restricted")), "makes restricted"),
