@@ -102,6 +102,13 @@ def test_faas_cli_gets_what_it_reads(gateway: Gateway, function: str) -> None:
     assert not problems
 
 
+@pytest.mark.parametrize("callback", ["http://169.254.169.254/", "http://controller.controller.svc:8080/", "file:///x"])
+def test_a_result_is_sent_nowhere_that_the_inventory_does_not_allow(gateway: Gateway, callback: str) -> None:
+    headers = {"X-Callback-Url": callback, "X-User-ID": gateway.user}
+    answer = gateway.ask("POST", "/async-function/python-runtime/execute", {}, headers, login=False)
+    assert (answer.status, b"X-Callback-Url is refused" in answer.body) == (400, True), answer.body
+
+
 def test_an_image_that_does_not_exist_is_the_reason_within_30_seconds(
     cluster: Cluster, gateway: Gateway, function: str
 ) -> None:

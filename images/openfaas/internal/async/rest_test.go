@@ -3,6 +3,7 @@ package async
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"strings"
@@ -20,26 +21,34 @@ import (
 // of the machine would decide.
 func BenchmarkAtRest(b *testing.B) {
 	var servers []*server.Server
-	routes := []*url.URL{}
-	for n := range 3 {
-		options := &server.Options{
-			ServerName: fmt.Sprint("nats-", n), Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: b.TempDir(), NoLog: true, NoSigs: true,
-			MaxPayload: maxMessage, Cluster: server.ClusterOpts{Name: "openfaas", Host: "127.0.0.1", Port: -1}, Routes: routes,
-		}
-		one, err := server.NewServer(options)
+	var routes []*url.URL
+	var addresses []string
+	ports := make([]int, 3)
+	for n := range ports {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			b.Fatal(err)
 		}
-		one.Start()
-		if !one.ReadyForConnections(20 * time.Second) {
-			b.Fatal("NATS does not start")
+		ports[n] = listener.Addr().(*net.TCPAddr).Port
+		routes = append(routes, &url.URL{Scheme: "nats", Host: listener.Addr().String()})
+		_ = listener.Close()
+	}
+	for n, port := range ports {
+		one, err := server.NewServer(&server.Options{
+			ServerName: fmt.Sprint("nats-", n), Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: b.TempDir(), NoLog: true, NoSigs: true,
+			MaxPayload: maxMessage, Cluster: server.ClusterOpts{Name: "openfaas", Host: "127.0.0.1", Port: port}, Routes: routes,
+		})
+		if err != nil {
+			b.Fatal(err)
 		}
+		go one.Start()
 		defer one.Shutdown()
 		servers = append(servers, one)
-		routes = append(routes, &url.URL{Scheme: "nats", Host: one.ClusterAddr().String()})
 	}
-	var addresses []string
 	for _, one := range servers {
+		if !one.ReadyForConnections(time.Minute) {
+			b.Fatal("NATS does not start")
+		}
 		addresses = append(addresses, one.ClientURL())
 	}
 	ctx, stop := context.WithCancel(context.Background())
