@@ -31,7 +31,7 @@ options:
       - The flows, each a dictionary with C(from), C(to) and C(ports).
       - C(from) and C(to) are V(NAMESPACE/APP), the pods of NAMESPACE that are labelled
         C(app.kubernetes.io/name=APP), or V(NAMESPACE/*), every pod of NAMESPACE. V(monitoring) is short for
-        V(monitoring/*).
+        V(monitoring/*). V(NAMESPACE/LABEL=VALUE) are pods of a chart that knows no such label, by one that it sets.
       - V(world) is every address, inside and outside of the cluster, and V(10.0.0.0/8) is a block of them.
         V(kubernetes-api) is where the cluster's API answers, which the module M(lambda_microservice.platform.policy)
         finds when it applies the policy. One end of a flow can be that, or a list of them, not both.
@@ -81,11 +81,13 @@ SHORT = {"monitoring": "monitoring/*"}
 WHOLE_NAMESPACE_POLICY = "all.pods"
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_APP = re.compile(rf"\*|([a-z]+=)?{_DNS_LABEL.pattern}")
+_APP_LABEL = "app.kubernetes.io/name"
 _KEYS = ("from", "to", "ports")
 _OPTIONAL = "service_selector"
 _ENDPOINT_FORM = (
-    "NAMESPACE/APP, NAMESPACE/*, 'monitoring', or one or a list of a block of addresses such as 10.0.0.0/8, "
-    "'kubernetes-api' and 'world'"
+    "NAMESPACE/APP, NAMESPACE/LABEL=VALUE, NAMESPACE/*, 'monitoring', or one or a list of a block of addresses such as "
+    "10.0.0.0/8, 'kubernetes-api' and 'world'"
 )
 
 
@@ -104,8 +106,14 @@ class Endpoint(NamedTuple):
             return [{"ipBlock": {"cidr": block}} for block in ([self.app] if self.app else WORLD_BLOCKS)]
         peer: dict[str, Any] = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.namespace}}}
         if self.app != "*":
-            peer["podSelector"] = {"matchLabels": {"app.kubernetes.io/name": self.app}}
+            peer["podSelector"] = {"matchLabels": _labels(self.app)}
         return [peer]
+
+
+def _labels(app: str) -> dict[str, str]:
+    """By which the pods of an app are known."""
+    label, equals, value = app.partition("=")
+    return {label: value} if equals else {_APP_LABEL: app}
 
 
 class Flow(NamedTuple):
@@ -133,7 +141,7 @@ def _endpoint(value: Any, where: str) -> Endpoint:
     with contextlib.suppress(ValueError):
         return Endpoint("", str(ipaddress.ip_network(value)))
     namespace, slash, app = SHORT.get(value, value).partition("/")
-    if not slash or not _DNS_LABEL.fullmatch(namespace) or not (app == "*" or _DNS_LABEL.fullmatch(app)):
+    if not slash or not _DNS_LABEL.fullmatch(namespace) or not _APP.fullmatch(app):
         _fail(where, value, _ENDPOINT_FORM + ", in lower-case letters, digits and hyphens")
     return Endpoint(str(namespace), str(app))
 
@@ -215,9 +223,10 @@ def network_policies(flows: Any, namespace: Any, apps: Any = None) -> list[dict[
             "app.kubernetes.io/component": "network-policy",
         }
         selector: dict[str, Any] = {}
+        name = WHOLE_NAMESPACE_POLICY if app == "*" else app.rpartition("=")[2]
         if app != "*":
-            labels["app.kubernetes.io/name"] = app
-            selector = {"matchLabels": {"app.kubernetes.io/name": app}}
+            labels[_APP_LABEL] = name
+            selector = {"matchLabels": _labels(app)}
         # Both types always: a direction without rules is closed by this policy itself, not only by a default that
         # somebody may have removed.
         spec: dict[str, Any] = {"podSelector": selector, "policyTypes": ["Ingress", "Egress"]}
@@ -230,7 +239,7 @@ def network_policies(flows: Any, namespace: Any, apps: Any = None) -> list[dict[
                 "apiVersion": "networking.k8s.io/v1",
                 "kind": "NetworkPolicy",
                 "metadata": {
-                    "name": WHOLE_NAMESPACE_POLICY if app == "*" else app,
+                    "name": name,
                     "namespace": str(namespace),
                     "labels": labels,
                 },

@@ -83,7 +83,7 @@ def _monitor(job: str, row: Any, namespace: str) -> dict[str, Any]:
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PodMonitor",
-        "metadata": {"name": job, "namespace": namespace, "labels": LABELS},
+        "metadata": {"name": job, "namespace": namespace, "labels": {**LABELS, "app.kubernetes.io/name": job}},
         "spec": {
             "namespaceSelector": {"matchNames": [row["namespace"]]},
             "selector": {"matchLabels": {"app.kubernetes.io/name": row.get("app", job)}},

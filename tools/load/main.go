@@ -1,5 +1,5 @@
-// The load of a drill: vegeta, with two more URL schemes. A target redis://... is a write to Redis, postgresql://... a
-// commit to PostgreSQL; the sequence number that vegeta gives each request is what is written, so that its results, one
+// The load of a drill: vegeta, with three more URL schemes. A target redis://... is a write to Redis, postgresql://... a
+// commit to PostgreSQL, openfaas://... an asynchronous call through a gateway for functions; the sequence number that vegeta gives each request is what is written, so that its results, one
 // record a request, say which writes were acknowledged and when.
 //
 //	load attack [flags] TARGET...   send until SIGINT; a line of progress a second on standard output
@@ -145,6 +145,8 @@ func storesOf(targets []vegeta.Target, o options) (map[string]store, error) {
 			stores[address.Scheme], err = newRedis(address, o)
 		case "postgresql":
 			stores[address.Scheme], err = newPostgresql(target.URL, o)
+		case "openfaas":
+			stores[address.Scheme], err = newCalls(address, o)
 		}
 		if err != nil {
 			return nil, err

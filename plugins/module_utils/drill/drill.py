@@ -104,7 +104,7 @@ LOAD_SPEC: dict[str, Object] = {
         "url": None,
         "app": None,
         "port": None,
-        "credentials": None,
+        "credentials": "",
         "authority": "",
         "rate": 200,
         "timeout_seconds": 3,

@@ -45,6 +45,8 @@ _AUTHORITY = "/run/authority"
 _ENDED = ("Failed", "Succeeded")
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
+_STORED_SECONDS = 200.0
+"""The end of a call whose worker was lost is known after its longest time and a little."""
 
 
 class Load:
@@ -293,12 +295,12 @@ class StoreLoad(Load):
 
     def stored(self, count: int) -> set[int]:
         arguments = [*self._arguments(), "-count", str(count), store_target(self.spec)]
-        numbers = {int(line) for line in self._run(["/load", "stored", *arguments]).split()}
+        numbers = {int(line) for line in self._run(["/load", "stored", *arguments], _STORED_SECONDS).split()}
         self._run(["/load", "forget", *arguments])
         return numbers
 
     def _arguments(self) -> list[str]:
-        return ["-name", self.run, "-credentials", _CREDENTIALS]
+        return ["-name", self.run, *_credentials(self.spec), "-output", _RESULTS]
 
     def remove(self) -> None:
         self._delete(self.objects)
@@ -329,20 +331,21 @@ def store_target(spec: Object) -> str:
     return json.dumps({"method": "PUT", "url": spec["url"]})
 
 
+def _credentials(spec: Object) -> list[str]:
+    return ["-credentials", _CREDENTIALS] if spec["credentials"] else []
+
+
 def store_objects(spec: Object, image: str, run: str, avoid_nodes: list[str]) -> list[Object]:
     """The load's pod and the two NetworkPolicies that let it reach the store."""
     namespace, (app, port) = spec["namespace"], (spec["app"], spec["port"])
     labels = {"app.kubernetes.io/name": APP, "app.kubernetes.io/part-of": "lambda-microservice-platform"}
     command = ["/load", "attack", "-rate", str(spec["rate"]), "-timeout", f"{spec['timeout_seconds']}s"]
-    command += ["-name", run, "-credentials", _CREDENTIALS, "-output", _RESULTS, "-hold", store_target(spec)]
-    volumes: list[Object] = [
-        {"name": "results", "emptyDir": {"sizeLimit": "256Mi"}},
-        {"name": "credentials", "secret": {"secretName": spec["credentials"], "defaultMode": 0o440}},
-    ]
-    mounts: list[Object] = [
-        {"name": "results", "mountPath": "/results"},
-        {"name": "credentials", "mountPath": _CREDENTIALS, "readOnly": True},
-    ]
+    command += ["-name", run, *_credentials(spec), "-output", _RESULTS, "-hold", store_target(spec)]
+    volumes: list[Object] = [{"name": "results", "emptyDir": {"sizeLimit": "256Mi"}}]
+    mounts: list[Object] = [{"name": "results", "mountPath": "/results"}]
+    if spec["credentials"]:
+        volumes.append({"name": "credentials", "secret": {"secretName": spec["credentials"], "defaultMode": 0o440}})
+        mounts.append({"name": "credentials", "mountPath": _CREDENTIALS, "readOnly": True})
     if spec.get("authority"):
         # Only the certificate: what else the Secret holds is not the load's business.
         items = [{"key": "ca.crt", "path": "ca.crt"}]

@@ -32,6 +32,16 @@ def variables(problems: list[dict[str, Any]]) -> Iterator[Finding]:
 def licences(values: Values) -> Iterator[Finding]:
     """What may not run unless somebody has accepted its licence by name."""
     elastic = values.get("logging_enabled") and values.get("logging_backend") == "elastic"
+    edition = values.get("openfaas_edition", "compatible") if values.get("openfaas_enabled") else "compatible"
+    openfaas = edition != "compatible"
+    if openfaas and values.get("openfaas_accept_license") != edition:
+        yield Finding(
+            "licences",
+            FAIL,
+            f"openfaas_edition is {edition}, and its licence is not accepted",
+            f"openfaas_accept_license: {edition}",
+            "read the vendor's licence and accept it by name, or take openfaas_edition compatible",
+        )
     if elastic and not values.get("logging_accept_elastic_license"):
         yield Finding(
             "licences",
@@ -40,8 +50,12 @@ def licences(values: Values) -> Iterator[Finding]:
             "logging_accept_elastic_license: true",
             "read the Elastic License 2.0 and accept it by name, or take logging_backend victorialogs",
         )
-    else:
-        yield passed("licences", "the Elastic License 2.0 is accepted" if elastic else "nothing asks for one")
+    elif not openfaas or values.get("openfaas_accept_license") == edition:
+        accepted = [
+            *(["the Elastic License 2.0"] if elastic else []),
+            *([f"that of OpenFaaS {edition}"] if openfaas else []),
+        ]
+        yield passed("licences", f"accepted: {', '.join(accepted)}" if accepted else "nothing asks for one")
 
 
 def authentication(values: Values) -> Iterator[Finding]:

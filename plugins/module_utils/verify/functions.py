@@ -80,9 +80,13 @@ class Gateway:
     def call(self, method: str, path: str, body: Any = None) -> Answer:
         """One request to the pod, as a user of this run's own."""
         headers = {"X-User-ID": self.user, "Content-Type": "application/json"}
-        if path.startswith("/system/"):
-            headers["Authorization"] = self._proof()
-        data = None if body is None else json.dumps(body).encode()
+        return self.ask(method, path, body, headers, login=path.startswith("/system/"))
+
+    def ask(self, method: str, path: str, body: Any, headers: dict[str, str], *, login: bool) -> Answer:
+        """One request with these headers; with ``login``, and the API's password."""
+        if login:
+            headers = {**headers, "Authorization": self._proof()}
+        data = None if body is None else body.encode() if isinstance(body, str) else json.dumps(body).encode()
         namespace, port = self.options["namespace"], self.options["port"]
         return ask_pod(self.cluster, namespace, self.pod, port, method, path, body=data, headers=headers)
 

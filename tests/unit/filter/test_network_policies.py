@@ -235,3 +235,14 @@ def test_a_receiver_behind_a_service_without_selector_is_reached_by_its_namespac
     ]
     assert receiver["metadata"]["name"] == "d"
     assert receiver["spec"]["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": "d"}}
+
+
+def test_pods_of_a_chart_that_knows_another_label():
+    flows = [{"from": "ingress/envoy", "to": "openfaas/app=gateway", "ports": [8080]}]
+    (policy,) = network_policies(flows, "openfaas")
+    assert policy["metadata"]["name"] == "gateway"
+    assert policy["spec"]["podSelector"] == {"matchLabels": {"app": "gateway"}}
+    (sender,) = network_policies(flows, "ingress")
+    assert sender["spec"]["egress"][0]["to"][0]["podSelector"] == {"matchLabels": {"app": "gateway"}}
+    with pytest.raises(AnsibleFilterError, match="LABEL=VALUE"):
+        network_policies([{"from": "ingress/envoy", "to": "openfaas/app=", "ports": [1]}], "ingress")

@@ -148,7 +148,7 @@ def test_the_defaults_contradict_nothing():
         ({"runtimes_languages": [{"name": "go"}]}, "there is no image runtime-go"),
         ({"monitoring_enabled": False, "runtimes_places_percent": 70}, "nobody would tell the autoscalers"),
         ({"logging_backend": "elastic"}, "logging_backend elastic, logging_accept_elastic_license false"),
-        ({"openfaas_edition": "pro"}, "openfaas_edition pro"),
+        ({"openfaas_edition": "pro"}, "openfaas_edition pro, openfaas_accept_license empty"),
         ({"openfaas_function_namespaces": ["shop"]}, "the first namespace of functions is not the runtimes'"),
         ({"openfaas_function_namespaces": ["openfaas-fn", "shop"]}, "foundation_namespaces does not make it"),
         ({"openfaas_function_namespaces": ["openfaas-fn", "controller"]}, "it is that of controller_namespace"),

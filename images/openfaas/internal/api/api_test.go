@@ -164,6 +164,9 @@ func TestFaasCLIsRequests(t *testing.T) {
 		t.Error(got)
 	}
 	c.expect(400, "POST", "/system/functions", "{")
+	if got := c.expect(413, "POST", "/system/functions", `{"service": "`+strings.Repeat("a", maxRequest)+`"}`); !strings.Contains(got, "more than") {
+		t.Error(got)
+	}
 	var status types.FunctionStatus
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end) && status.Name == ""; time.Sleep(10 * time.Millisecond) {
 		_, _, text := c.do("GET", "/system/function/echo?namespace=openfaas-fn&usage=true", nil)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"lambda_microservice.platform/images/openfaas/internal/functions"
 	"lambda_microservice.platform/images/openfaas/internal/metrics"
@@ -539,5 +540,43 @@ func TestAScheduledRunIsStoredOnce(t *testing.T) {
 	}
 	if stored := stream.CachedInfo().State.Msgs; stored != 2 {
 		t.Errorf("%d runs are stored for 2 minutes", stored)
+	}
+}
+
+// An earlier version had a consumer for each subject, and calls in all of them.
+func TestCallsOfEightLanesAreMadeByFour(t *testing.T) {
+	var runs atomic.Int32
+	p := newPlatform(t, func(http.ResponseWriter, *http.Request) { runs.Add(1) })
+	for lane := range lanes {
+		if err := p.store.jet.DeleteConsumer(t.Context(), streamCalls, laneName(lane)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for subject := range subjects {
+		if _, err := p.store.jet.CreateOrUpdateConsumer(t.Context(), streamCalls, jetstream.ConsumerConfig{
+			Durable: fmt.Sprintf("lane-%02d", subject), FilterSubject: subjectName(subject), AckPolicy: jetstream.AckExplicitPolicy,
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen, ids := map[int]bool{}, map[string]string{}
+	for n := 0; len(seen) < subjects; n++ {
+		user := fmt.Sprint("user", n)
+		seen[subjectOf("user "+user)] = true
+		ids[p.accepted("f", "", "X-User-Id", user)] = user
+	}
+	p.work() // of the new version, which connects as a new gateway does
+	for id, user := range ids {
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			if state, _ := p.state(id, "X-User-Id", user); state.State == Done {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("the call of %s waits in lane %d", user, subjectOf("user "+user))
+			}
+		}
+	}
+	if int(runs.Load()) != len(ids) {
+		t.Errorf("%d runs of %d calls", runs.Load(), len(ids))
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -24,9 +25,12 @@ const (
 	bucketState = "openfaas-call-states"
 	bucketSlots = "openfaas-slots"
 
-	// Lanes share the workers' places. A caller's calls are all in one lane, so whoever queues thousands holds up an
-	// eighth of the others at most. Each is a consumer, whose replicas tell each other every second that they are there.
-	lanes = 8
+	// Lanes share the workers' places. A caller's calls are all in one lane, so whoever queues thousands holds up a
+	// quarter of the others at most. Each is a consumer, whose replicas tell each other every second that they are there:
+	// that is most of what a platform at rest costs. Callers are in one of more subjects, of which each lane has some, so
+	// that the number of lanes can change under calls that wait.
+	lanes    = 4
+	subjects = 8
 
 	// MaxBody is the most bytes of a call's body.
 	MaxBody = 1 << 20
@@ -187,6 +191,9 @@ func (s *Store) make(ctx context.Context) error {
 			return fmt.Errorf("stream %s: %w", stream.Name, err)
 		}
 	}
+	if err := s.removeOldLanes(ctx); err != nil {
+		return err
+	}
 	for lane := range lanes {
 		if _, err := s.jet.CreateOrUpdateConsumer(ctx, streamCalls, s.consumer(lane)); err != nil {
 			return fmt.Errorf("consumer of lane %d: %w", lane, err)
@@ -209,17 +216,43 @@ func (s *Store) make(ctx context.Context) error {
 	return nil
 }
 
-func laneName(lane int) string { return fmt.Sprintf("lane-%02d", lane) }
-
-func laneOf(account string) int {
-	hash := fnv.New32a()
-	_, _ = hash.Write([]byte(account))
-	return int(hash.Sum32() % lanes)
+// removeOldLanes takes away the consumers of an earlier version, one for each subject: a subject is in one lane at a
+// time. Their names are others, so that a worker of that version, which makes them again, is refused.
+func (s *Store) removeOldLanes(ctx context.Context) error {
+	stream, err := s.jet.Stream(ctx, streamCalls)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", streamCalls, err)
+	}
+	names := stream.ConsumerNames(ctx)
+	for name := range names.Name() {
+		if strings.HasPrefix(name, "lane-") {
+			if err := s.jet.DeleteConsumer(ctx, streamCalls, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+				return fmt.Errorf("consumer %s of an earlier version: %w", name, err)
+			}
+		}
+	}
+	return names.Err()
 }
 
+func laneName(lane int) string { return fmt.Sprintf("calls-%02d", lane) }
+
+func subjectName(subject int) string { return fmt.Sprintf("openfaas.calls.lane-%02d", subject) }
+
+func subjectOf(account string) int {
+	hash := fnv.New32a()
+	_, _ = hash.Write([]byte(account))
+	return int(hash.Sum32() % subjects)
+}
+
+func laneOf(account string) int { return subjectOf(account) % lanes }
+
 func (s *Store) consumer(lane int) jetstream.ConsumerConfig {
+	var filters []string
+	for subject := lane; subject < subjects; subject += lanes {
+		filters = append(filters, subjectName(subject))
+	}
 	return jetstream.ConsumerConfig{
-		Durable: laneName(lane), FilterSubject: "openfaas.calls." + laneName(lane), AckPolicy: jetstream.AckExplicitPolicy,
+		Durable: laneName(lane), FilterSubjects: filters, AckPolicy: jetstream.AckExplicitPolicy,
 		AckWait: s.AckWait, MaxDeliver: -1, MaxAckPending: 4096,
 	}
 }
@@ -230,7 +263,7 @@ func (s *Store) publish(ctx context.Context, call *Call, messageID string) error
 	if err != nil {
 		return err
 	}
-	_, err = s.jet.Publish(ctx, "openfaas.calls."+laneName(laneOf(call.Account)), data, jetstream.WithMsgID(messageID), jetstream.WithRetryAttempts(0))
+	_, err = s.jet.Publish(ctx, subjectName(subjectOf(call.Account)), data, jetstream.WithMsgID(messageID), jetstream.WithRetryAttempts(0))
 	return err
 }
 

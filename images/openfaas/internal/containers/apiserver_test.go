@@ -2,6 +2,7 @@ package containers
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -26,7 +27,8 @@ import (
 )
 
 // apiserver starts etcd, kube-apiserver and the controllers that need no node, if APISERVER_BINARIES names their folder.
-func apiserver(t *testing.T) kubernetes.Interface {
+// away kills the API server for as long as what it is given takes.
+func apiserver(t *testing.T) (client kubernetes.Interface, away func(func())) {
 	t.Helper()
 	binaries := os.Getenv("APISERVER_BINARIES")
 	if binaries == "" {
@@ -44,7 +46,7 @@ func apiserver(t *testing.T) kubernetes.Interface {
 			t.Fatal(err)
 		}
 	}
-	start := func(name string, arguments ...string) {
+	start := func(name string, arguments ...string) *exec.Cmd {
 		var output bytes.Buffer
 		command := exec.Command(filepath.Join(binaries, name), arguments...)
 		command.Stdout, command.Stderr = &output, &output
@@ -59,22 +61,24 @@ func apiserver(t *testing.T) kubernetes.Interface {
 				t.Logf("%s said: %s", name, output.Bytes()[max(0, output.Len()-2000):])
 			}
 		})
+		return command
 	}
 	etcd, peer, secure := freePort(t), freePort(t), freePort(t)
-	server := fmt.Sprintf("https://127.0.0.1:%d", secure)
+	address := fmt.Sprintf("https://127.0.0.1:%d", secure)
 	start("etcd", "--data-dir="+filepath.Join(folder, "etcd"), "--unsafe-no-fsync", fmt.Sprintf("--listen-client-urls=http://127.0.0.1:%d", etcd),
 		fmt.Sprintf("--advertise-client-urls=http://127.0.0.1:%d", etcd), fmt.Sprintf("--listen-peer-urls=http://127.0.0.1:%d", peer))
-	start("kube-apiserver", fmt.Sprintf("--etcd-servers=http://127.0.0.1:%d", etcd), "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1",
-		fmt.Sprintf("--secure-port=%d", secure), "--cert-dir="+folder, "--token-auth-file="+tokens, "--authorization-mode=RBAC",
+	arguments := []string{fmt.Sprintf("--etcd-servers=http://127.0.0.1:%d", etcd), "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1",
+		fmt.Sprintf("--secure-port=%d", secure), "--cert-dir=" + folder, "--token-auth-file=" + tokens, "--authorization-mode=RBAC",
 		"--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.0.0.0/16", "--service-account-issuer=https://kubernetes.default.svc",
-		"--service-account-key-file="+keyFile, "--service-account-signing-key-file="+keyFile)
+		"--service-account-key-file=" + keyFile, "--service-account-signing-key-file=" + keyFile}
+	server := start("kube-apiserver", arguments...)
 	kubeconfig := filepath.Join(folder, "kubeconfig")
 	content := fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"t","clusters":[{"name":"t","cluster":{"server":%q,"insecure-skip-tls-verify":true}}],
-		"users":[{"name":"t","user":{"token":"tests"}}],"contexts":[{"name":"t","context":{"cluster":"t","user":"t"}}]}`, server)
+		"users":[{"name":"t","user":{"token":"tests"}}],"contexts":[{"name":"t","context":{"cluster":"t","user":"t"}}]}`, address)
 	if err := os.WriteFile(kubeconfig, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	client, err := kubernetes.NewForConfig(&rest.Config{Host: server, BearerToken: "tests", TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: 100, Burst: 200})
+	client, err = kubernetes.NewForConfig(&rest.Config{Host: address, BearerToken: "tests", TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: 100, Burst: 200})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +107,16 @@ func apiserver(t *testing.T) kubernetes.Interface {
 		_, err := client.CoreV1().ServiceAccounts(ns).Get(t.Context(), "default", metav1.GetOptions{})
 		return err
 	})
-	return client
+	return client, func(meanwhile func()) {
+		_ = server.Process.Kill()
+		_ = server.Wait()
+		meanwhile()
+		server = start("kube-apiserver", arguments...)
+		await("the API server is back", func() error {
+			_, err := client.CoreV1().Namespaces().Get(t.Context(), ns, metav1.GetOptions{})
+			return err
+		})
+	}
 }
 
 func freePort(t *testing.T) int {
@@ -118,7 +131,7 @@ func freePort(t *testing.T) int {
 
 // On the real API server: a restricted namespace takes the pods, and what it refuses is said.
 func TestOnARealAPIServer(t *testing.T) {
-	client := apiserver(t)
+	client, away := apiserver(t)
 	ctx := t.Context()
 	podsOf := func(name string) []corev1.Pod {
 		found, err := client.CoreV1().Pods(ns).List(ctx, listOf(name))
@@ -179,6 +192,51 @@ func TestOnARealAPIServer(t *testing.T) {
 		})
 		if err := c.Delete(ctx, ns, "g"); err != nil {
 			t.Error(err)
+		}
+	})
+	t.Run("the API server is away", func(t *testing.T) {
+		c := watched(t, client)
+		for _, name := range []string{"known", "asleep"} {
+			if err := c.Deploy(ctx, request(name, labelled("com.openfaas.scale.zero", fmt.Sprint(name == "asleep"))), false); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the function is known", func() bool { return c.Deployment(ns, name) != nil })
+		}
+		away(func() {
+			for range 20 { // calls go on, however long it takes
+				if target, err := c.Target(ctx, ns, "known"); err != nil || target.Wake != nil {
+					t.Fatalf("a call: %+v %v", target, err)
+				}
+				if all, err := c.List(ctx, ns); err != nil || len(all) != 2 {
+					t.Fatalf("the list: %v %v", all, err)
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			for what, err := range map[string]error{
+				"deploying": c.Deploy(ctx, request("new"), false), "scaling": c.Scale(ctx, ns, "known", 2), "removing": c.Delete(ctx, ns, "known"),
+			} {
+				if functions.StatusOf(err) != http.StatusServiceUnavailable {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			target, err := c.Target(ctx, ns, "asleep")
+			if err != nil || target.Wake == nil {
+				t.Fatalf("%+v %v", target, err)
+			}
+			short, stop := context.WithTimeout(ctx, time.Second)
+			defer stop()
+			if err := target.Wake(short); functions.StatusOf(err) != http.StatusServiceUnavailable {
+				t.Errorf("a function that nobody can wake: %v", err)
+			}
+		})
+		if err := c.Deploy(ctx, request("new"), false); err != nil {
+			t.Error(err)
+		}
+		eventually(t, "what came afterwards is known", func() bool { return c.Deployment(ns, "new") != nil })
+		for _, name := range []string{"known", "asleep", "new"} {
+			if err := c.Delete(ctx, ns, name); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }

@@ -11,9 +11,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -402,6 +405,109 @@ func TestASleepingFunctionIsWokenBeforeItIsCalled(t *testing.T) {
 	}
 }
 
+// Two thousand callers of a function that sleeps all wait for it, none is told to come again, and each gets its own answer.
+func TestTwoThousandCallsToASleepingFunctionAllWait(t *testing.T) {
+	const callers = 2000
+	awake := make(chan struct{})
+	var waiting atomic.Int32
+	server, calls := gateway(t, function(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }), func(target *functions.Target) {
+		target.Timeout = time.Minute
+		target.Wake = func(ctx context.Context) error {
+			if waiting.Add(1) == callers {
+				close(awake)
+			}
+			select {
+			case <-awake:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	})
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: callers}}
+	defer client.CloseIdleConnections()
+	var ended sync.WaitGroup
+	var wrong atomic.Int32
+	for n := range callers {
+		ended.Go(func() {
+			response, err := client.Post(server.URL+"/function/f", "", strings.NewReader(fmt.Sprint(n)))
+			if err != nil {
+				wrong.Add(1)
+				return
+			}
+			defer response.Body.Close()
+			if body, err := io.ReadAll(response.Body); err != nil || response.StatusCode != 200 || string(body) != fmt.Sprint(n) {
+				wrong.Add(1)
+			}
+		})
+	}
+	ended.Wait()
+	if wrong.Load() != 0 || count(t, calls, "f.openfaas-fn", "200") != callers {
+		t.Errorf("%d of %d calls went wrong", wrong.Load(), callers)
+	}
+}
+
+// A gateway in a process of its own, which TestAGatewayThatIsKilled kills.
+func TestMain(m *testing.M) {
+	at := os.Getenv("TEST_GATEWAY_OF")
+	if at == "" {
+		os.Exit(m.Run())
+	}
+	function, _ := url.Parse(at)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(listener.Addr())
+	panic(http.Serve(listener, &Proxy{Transport: NewTransport(), Calls: metrics.New(), Target: func(_ context.Context, name string) (*functions.Target, error) {
+		return &functions.Target{Name: name, Namespace: "openfaas-fn", URL: function, Timeout: time.Minute}, nil
+	}}))
+}
+
+// Whoever reads a stream sees that it broke off, and the function learns that nobody reads any more.
+func TestAGatewayThatIsKilledInAStream(t *testing.T) {
+	gone := make(chan struct{})
+	address := function(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "half")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		close(gone)
+	})
+	process := exec.Command(os.Args[0])
+	process.Env = append(os.Environ(), "TEST_GATEWAY_OF="+address)
+	output, err := process.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = process.Wait() }()
+	defer func() { _ = process.Process.Kill() }()
+	line, err := bufio.NewReader(output).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.Get("http://" + strings.TrimSpace(line) + "/function/f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	begun := make([]byte, 4)
+	if _, err := io.ReadFull(response.Body, begun); err != nil || string(begun) != "half" {
+		t.Fatalf("%q %v", begun, err)
+	}
+	_ = process.Process.Kill()
+	if rest, err := io.ReadAll(response.Body); err == nil {
+		t.Errorf("%q came as if it were all", rest)
+	}
+	select {
+	case <-gone:
+	case <-time.After(10 * time.Second):
+		t.Error("the function goes on for a caller that nobody leads to it any more")
+	}
+}
+
 // Through the gateway and directly, by turns, so that the machine's own ups and downs are in both. It is measured with
 // go test -bench Added: no bound is asserted, as other work of the machine would decide.
 func BenchmarkAddedLatency(b *testing.B) {
@@ -433,5 +539,54 @@ func BenchmarkAddedLatency(b *testing.B) {
 			return float64(times[address][int(float64(len(times[address])-1)*quantile)].Microseconds())
 		}
 		b.ReportMetric(at(server.URL+"/function/f")-at(function.URL), fmt.Sprintf("µs-added-p%g", quantile*100))
+	}
+}
+
+// Ten thousand callers whose connections stay open after a call: what each takes of the gateway's memory, and whether
+// another call is still served. go test -run '^$' -bench Idle -benchtime 1x ./internal/proxy
+func BenchmarkIdleConnections(b *testing.B) {
+	const connections = 10_000
+	function := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "ok") }))
+	defer function.Close()
+	at, _ := url.Parse(function.URL)
+	slog.SetDefault(slog.New(slog.NewJSONHandler(io.Discard, nil)))
+	server := httptest.NewServer(&Proxy{Transport: NewTransport(), Calls: metrics.New(), Target: func(context.Context, string) (*functions.Target, error) {
+		return &functions.Target{Name: "f", Namespace: "fn", URL: at, Timeout: 10 * time.Second}, nil
+	}})
+	defer server.Close()
+	address := strings.TrimPrefix(server.URL, "http://")
+	memory := func() float64 {
+		runtime.GC()
+		var told runtime.MemStats
+		runtime.ReadMemStats(&told)
+		return float64(told.HeapAlloc + told.StackInuse)
+	}
+	ask := func(connection net.Conn) {
+		_, _ = io.WriteString(connection, "GET /function/f HTTP/1.1\r\nHost: x\r\n\r\n")
+		response, err := http.ReadResponse(bufio.NewReader(connection), nil)
+		if err != nil || response.StatusCode != http.StatusOK {
+			b.Fatalf("%v %v", response, err)
+		}
+		_, _ = io.Copy(io.Discard, response.Body)
+	}
+	for b.Loop() {
+		before := memory()
+		open := make([]net.Conn, 0, connections)
+		for range connections {
+			connection, err := net.Dial("tcp", address)
+			if err != nil {
+				b.Fatalf("after %d: %v", len(open), err)
+			}
+			ask(connection)
+			open = append(open, connection)
+		}
+		// Of both ends: the caller's are in this process as well.
+		b.ReportMetric((memory()-before)/connections, "B/connection")
+		began := time.Now()
+		ask(open[0])
+		b.ReportMetric(float64(time.Since(began).Microseconds()), "µs-of-a-call")
+		for _, connection := range open {
+			_ = connection.Close()
+		}
 	}
 }

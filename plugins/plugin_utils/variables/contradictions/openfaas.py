@@ -21,15 +21,66 @@ def _wanted(values: Values) -> None:
         raise NotChecked("openfaas_enabled")
 
 
-def _edition(values: Values) -> Iterator[PlatformError]:
+_LICENCES = {
+    "community": "OpenFaaS Community Edition's, as it was in April 2026: commercial use for 60 days, in one "
+    "installation of a company and once; not to be installed for clients, changed or passed on. It runs at most 15 "
+    "functions of at most 5 replicas, from public images, and needs the internet when it starts "
+    "(https://github.com/openfaas/faas/blob/master/EULA.md)",
+    "pro": "OpenFaaS Pro's, which is bought (https://www.openfaas.com/pricing), and whose text has to be the key "
+    "license of the Secret openfaas-license in openfaas_namespace",
+}
+"""In our words, and no advice on law. Both are the vendor's to change."""
+
+
+def _vendors(values: Values) -> None:
     _wanted(values)
-    if values["openfaas_edition"] != "compatible":
+    if values["openfaas_edition"] == "compatible":
+        raise NotChecked("openfaas_edition")
+
+
+def _licence(values: Values) -> Iterator[PlatformError]:
+    _vendors(values)
+    edition, accepted = values["openfaas_edition"], values["openfaas_accept_license"]
+    if accepted != edition:
         yield contradiction(
-            "this edition of OpenFaaS is not installed by the role openfaas",
-            f"openfaas_edition {values['openfaas_edition']}",
-            "compatible, the platform's own gateway with the REST API of OpenFaaS",
-            "set openfaas_edition to compatible; or install the vendor's yourself, under its licence, in another "
-            "namespace, and set openfaas_enabled to false",
+            f"the licence of OpenFaaS {edition} is not accepted",
+            f"openfaas_edition {edition}, openfaas_accept_license {accepted or 'empty'}",
+            f"that you have read and accept {_LICENCES[edition]}",
+            f"read it, and set openfaas_accept_license to {edition}; or take openfaas_edition compatible, which is the "
+            "platform's own and has none of these limits",
+        )
+
+
+def _exceptions(values: Values) -> Iterator[PlatformError]:
+    """What of the vendor's cannot be restricted is in namespaces that the inventory lowers by name."""
+    _vendors(values)
+    levels = {
+        entry["name"]: entry.get("pod_security") or values["foundation_pod_security"]
+        for entry in values["foundation_namespaces"]
+    }
+    functions = values["openfaas_vendor_functions_in"]
+    if levels.get(functions, "restricted") == "restricted" or functions == values["runtimes_namespace"]:
+        yield contradiction(
+            "the vendor's functions have no namespace that would let them in",
+            f"openfaas_vendor_functions_in {functions}, which "
+            + (
+                "is the runtimes'"
+                if functions == values["runtimes_namespace"]
+                else f"foundation_namespaces makes {levels[functions]}"
+                if functions in levels
+                else "foundation_namespaces does not make"
+            ),
+            "a namespace of its own with pod_security baseline: their containers drop no capabilities",
+            f"add {{name: {functions}, pod_security: baseline}} to foundation_namespaces",
+        )
+    own = values["openfaas_namespace"]
+    queue = values["openfaas_edition"] == "community" and values["openfaas_vendor_async"]
+    if queue and levels.get(own) == "restricted":
+        yield contradiction(
+            "the worker of OpenFaaS community would not be let in",
+            f"openfaas_vendor_async true, and foundation_namespaces makes {own} restricted",
+            "pod_security baseline there: its container names no security context, and the chart takes none for it",
+            f"give {own} pod_security baseline in foundation_namespaces, or set openfaas_vendor_async to false",
         )
 
 
@@ -104,4 +155,4 @@ def _time(values: Values) -> Iterator[PlatformError]:
         )
 
 
-CHECKS = (_edition, _namespaces, _flows, _storage, _time)
+CHECKS = (_licence, _exceptions, _namespaces, _flows, _storage, _time)

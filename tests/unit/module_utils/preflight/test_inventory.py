@@ -21,6 +21,8 @@ BUCKET = {"data_services_postgresql_backup_s3": {"bucket": "mine"}}
 DATABASE = {"data_services_postgresql_enabled": True, "data_services_postgresql_backup": True}
 PUBLIC = {"ingress_service_type": "LoadBalancer", "ingress_authentication": "none"}
 
+PRO = {"openfaas_enabled": True, "openfaas_edition": "pro"}
+
 
 @pytest.mark.parametrize(
     ("check", "values", "result"),
@@ -38,6 +40,10 @@ PUBLIC = {"ingress_service_type": "LoadBalancer", "ingress_authentication": "non
         (inventory.licences, {"logging_enabled": True, "logging_backend": "elastic"}, FAIL),
         (inventory.licences, {"logging_enabled": False, "logging_backend": "elastic"}, PASS),
         (inventory.licences, {"logging_enabled": True, "logging_accept_elastic_license": True}, PASS),
+        (inventory.licences, PRO, FAIL),
+        (inventory.licences, {"openfaas_enabled": False, "openfaas_edition": "pro"}, PASS),
+        (inventory.licences, {**PRO, "openfaas_accept_license": "community"}, FAIL),
+        (inventory.licences, {**PRO, "openfaas_accept_license": "pro"}, PASS),
     ],
 )
 def test_what_is_left_open_stops_unless_it_is_accepted(check: Any, values: dict[str, Any], result: str) -> None:

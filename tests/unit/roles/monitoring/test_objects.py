@@ -20,7 +20,8 @@ def collections(tmp_path_factory):
 @pytest.fixture(scope="module")
 def applied(collections, tmp_path_factory):
     """The role's batch, as its module is asked for it."""
-    done = run(collections, "site", *TAGS, "-e", "monitoring_enabled=true", folder=tmp_path_factory.mktemp("run"))
+    given = ("-e", "monitoring_enabled=true", "-e", '{"openfaas_own_prometheus": true}')
+    done = run(collections, "site", *TAGS, *given, folder=tmp_path_factory.mktemp("run"))
     assert done.rc == 0, done.output
     (batch,) = [asked for asked in done.asked("policy") if asked["name"] == "monitoring"]
     return batch
@@ -105,8 +106,27 @@ def test_each_rule_file_is_applied_and_the_watchdog_is_there(applied):
 
 def test_every_container_has_bounded_memory(applied):
     for kind in ("Prometheus", "Alertmanager"):
-        (obj,) = of(applied, kind).values()
-        assert obj["spec"]["resources"]["limits"]["memory"], kind
+        made = of(applied, kind)
+        assert made and all(obj["spec"]["resources"]["limits"]["memory"] for obj in made.values()), kind
+
+
+def test_the_functions_own_prometheus_reads_their_series_alone(applied):
+    (wanted,) = of(applied, "Prometheus")["openfaas"]["spec"]["podMonitorSelector"]["matchExpressions"]
+    monitors = of(applied, "PodMonitor")
+    chosen = {name for name, obj in monitors.items() if obj["metadata"]["labels"][wanted["key"]] in wanted["values"]}
+    assert wanted["operator"] == "In" and chosen == {"gateway", "queue-worker"}
+    # The platform's reads them as well, and neither Service leads to the other's pods.
+    assert of(applied, "Prometheus")["platform"]["spec"]["podMonitorSelector"] == {}
+    selectors = [of(applied, "Service")[name]["spec"]["selector"] for name in ("prometheus", "prometheus-openfaas")]
+    assert [selector["app.kubernetes.io/instance"] for selector in selectors] == ["platform", "openfaas"]
+
+
+def test_without_it_there_is_the_platform_s_alone(collections, tmp_path):
+    # As the local inventory has it.
+    done = run(collections, "site", "--tags", "monitoring_policy", *TAGS[2:], folder=tmp_path)
+    assert done.rc == 0, done.output
+    (batch,) = [asked for asked in done.asked("policy") if asked["name"] == "monitoring"]
+    assert set(of(batch, "Prometheus")) == {"platform"}
 
 
 def test_turned_off_it_is_removed_and_opens_no_way(collections, tmp_path):

@@ -33,6 +33,10 @@ def test_gateway_workers_and_nats_with_their_ways_and_rights(collections: Path, 
     nats, openfaas = done.release("nats")["values"], done.release("openfaas")["values"]
     assert nats["persistence"]["data"]["size"] == "600Mi"
     gateway, worker = openfaas["gateway"], openfaas["queueWorker"]
+    # The vendor's edition goes first where there was one, as both have a Deployment gateway.
+    vendors = done.release("openfaas-vendor")
+    assert vendors["state"] == "absent" and vendors["values"] == {}
+    assert done.release("openfaas")["after"] == done.release("nats")["after"] == ["openfaas-vendor"]
     servers = ",".join(f"nats://nats-{number}.nats.openfaas.svc.cluster.local:4222" for number in range(3))
     assert gateway["env"]["NATS_URL"] == worker["env"]["NATS_URL"] == servers
     assert gateway["env"]["RUNTIMES"] == "nodejs-runtime,python-runtime,rust-runtime"
