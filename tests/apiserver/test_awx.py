@@ -191,3 +191,11 @@ def test_a_workflow_sees_what_preflight_found(start: Callable[..., Job]) -> None
     # There are no nodes, and no StorageClass either.
     assert found["result"] == "failed" and "nodes" in found["failed"]
     assert "storage" not in found["failed"] + found["warned"]
+
+
+def test_a_workflow_sees_that_there_is_no_platform(start: Callable[..., Job]) -> None:
+    job = start("verify", verify_wait_seconds=0)
+    assert job.status == "failed", job.output
+    assert job.artifacts["lambda_verify"]["result"] == "failed"
+    # Each by its name, and what stands on an edge that does not answer is not made.
+    assert len(job.artifacts["lambda_verify"]["failed"]) > 1
