@@ -4,10 +4,12 @@ VENV := .local/venv
 PLAYBOOK := $(VENV)/bin/ansible-playbook
 # Options for ansible-playbook, e.g. EXTRA='-e @my-overrides.yml'
 EXTRA ?=
+# Where a release is published, for galaxy.yml in its archive.
+REPOSITORY ?=
 # The programs of the local cluster (kind, kubectl, helm), once they are built, before others of the same names.
 export PATH := $(CURDIR)/.local/bin:$(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo test lint unit apiserver-test rust cluster-test upgrade-test drill dashboards clean distclean benchmark environment
+.PHONY: help demo test lint unit apiserver-test rust cluster-test upgrade-test drill dashboards clean distclean benchmark environment execution-environment release release-check
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,3 +55,14 @@ distclean: clean ## Remove the built programs and environments of this checkout 
 
 benchmark: environment ## Measure site.yml and the modules against plain helm and kubectl, with nothing changed
 	@tests/benchmark/site && tests/benchmark/modules
+
+execution-environment: environment ## Write the build context of the image for AWX and ansible-navigator into .local/execution-environment
+	@tools/go-programs load .local/load
+	@ansible-builder create --context .local/execution-environment --output-filename Containerfile
+
+release: ## Make the archive, the bill of materials and the checksums of this version in .local/dist
+	@tools/python-env .local/release requirements-release.txt
+	@tools/release .local/dist $(REPOSITORY)
+
+release-check: release ## Ask of that archive what Galaxy asks, some minutes
+	@tools/release-check .local/dist

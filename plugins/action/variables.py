@@ -50,7 +50,8 @@ class ActionModule(ActionBase):
         # Not shown with -v: what users give their programs may be secret.
         quiet = {"changed": False, "_ansible_no_log": True}
         before = given.get(CHECKED)
-        if isinstance(before, Mapping):
+        # A playbook that was left out leaves the result of a task that was skipped.
+        if isinstance(before, Mapping) and "inputs" in before:
             # A role that is called with variables of its own leaves the playbook what it has.
             arguments["playbook"] = sorted({*arguments["playbook"], *before["inputs"]["playbook"]})
             if not before.get("problems") and _holds(before, given, arguments):

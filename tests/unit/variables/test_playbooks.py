@@ -224,6 +224,26 @@ def test_some_drills_alone(ansible: Ansible):
     assert asked["drills"] and all("controller" in drill["tags"] for drill in asked["drills"])
 
 
+def test_a_drill_without_go_and_docker(ansible: Ansible, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ANSIBLE_SHOW_CUSTOM_STATS", "1")
+    # As in an execution environment. A survey's empty answers are texts and lists without anything in them.
+    built = {"drill_generator": "/usr/local/bin/load", "drill_generator_image": "registry.example.com/load:1"}
+    given = {**built, "drill_tags": [], "data_services_postgresql_enabled": False}
+    run = ansible("drill", *TABLE, "-e", json.dumps(given))
+    assert run.rc == 0, run.output
+    assert [call["module"] for call in run.calls] == ["drill"]
+    (asked,) = run.asked("drill")
+    assert (asked["generator"], asked["generator_image"]) == tuple(built.values())
+    assert len(asked["drills"]) > 10
+    assert artifacts(run) == {"lambda_drill": {"result": "passed", "failed": [], "warned": []}}
+
+
+def artifacts(run: Run) -> dict[str, object]:
+    """What AWX would keep of the run (set_stats)."""
+    (shown,) = re.findall(r"RUN: (\{.*\})", run.output)
+    return json.loads(shown)
+
+
 def test_a_role_alone_with_variables_of_its_own_twice(ansible: Ansible, tmp_path: Path):
     book = tmp_path / "book.yml"
     role = "lambda_microservice.platform.runtimes"
