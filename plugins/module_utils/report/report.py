@@ -114,7 +114,7 @@ def gathered(cluster: Cluster, components: list[Component], params: dict[str, An
     ready = [node for node in lists["Node"] if is_ready(node)]
     return {
         "cluster": cluster.described(),
-        "made_at": now.strftime("%Y-%m-%d %H:%M UTC"),
+        "made_at": now.strftime("%Y-%m-%d %H:%M:%S UTC"),
         "kubernetes": str(cluster.version().get("gitVersion") or "unknown"),
         "nodes_ready": {"ready": len(ready), "all": len(lists["Node"])},
         "releases": releases.result(),
