@@ -184,7 +184,7 @@ def _releases(cluster: Cluster, components: list[Component], notes: list[str]) -
 
 def _alerts(cluster: Cluster, namespace: str) -> list[dict[str, str]] | PlatformError:
     if not namespace:
-        return PlatformError("monitoring is off")
+        return PlatformError("monitoring is off", reason="monitoring")
     told = _told(Prometheus(cluster, namespace).ask, "alerts")
     return told if isinstance(told, PlatformError) else state.alerts(told["alerts"], WATCHDOG)
 
