@@ -114,7 +114,7 @@ def gathered(cluster: Cluster, components: list[Component], params: dict[str, An
     ready = [node for node in lists["Node"] if is_ready(node)]
     return {
         "cluster": cluster.described(),
-        "made_at": now.strftime("%Y-%m-%d %H:%M UTC"),
+        "made_at": now.strftime("%Y-%m-%d %H:%M:%S UTC"),
         "kubernetes": str(cluster.version().get("gitVersion") or "unknown"),
         "nodes_ready": {"ready": len(ready), "all": len(lists["Node"])},
         "releases": releases.result(),
@@ -184,7 +184,7 @@ def _releases(cluster: Cluster, components: list[Component], notes: list[str]) -
 
 def _alerts(cluster: Cluster, namespace: str) -> list[dict[str, str]] | PlatformError:
     if not namespace:
-        return PlatformError("monitoring is off")
+        return PlatformError("monitoring is off", reason="monitoring")
     told = _told(Prometheus(cluster, namespace).ask, "alerts")
     return told if isinstance(told, PlatformError) else state.alerts(told["alerts"], WATCHDOG)
 
