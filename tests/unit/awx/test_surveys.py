@@ -40,7 +40,7 @@ each = pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS.key
 def test_there_are_surveys() -> None:
     assert len(QUESTIONS) > 15
     assert {template["name"].removeprefix("staging: ") for template in TEMPLATES if questions(template)} >= {
-        "site", "preflight", "verify", "capacity", "restore", "rotate", "drill",
+        "site", "preflight", "verify", "capacity", "restore", "rotate", "drill", "drift", "rollback", "teardown",
     }  # fmt: skip
 
 
@@ -49,12 +49,12 @@ def test_a_question_is_what_the_specification_says(question: dict[str, Any]) -> 
     name = question["variable"]
     option = KNOWN[name]
     kind, choices = option.get("type", "str"), option.get("choices")
-    assert question["type"] in TYPES[kind, choices is not None]
+    assert question["type"] in TYPES[kind, choices is not None or (kind == "str" and name in CHOICES)]
     if kind == "bool":
         assert question["choices"] == ["true", "false"]
     elif choices is not None:
         assert question["choices"] == choices
-    elif question["type"] == "multiselect":
+    elif question["type"] in ("multiselect", "multiplechoice"):
         assert question["choices"] == list(CHOICES[name])
     else:
         assert "choices" not in question
@@ -124,7 +124,7 @@ def test_nobody_s_data_go_by_a_schedule_or_by_default() -> None:
     variables = environment()
     for question in QUESTIONS.values():
         if question["variable"].endswith("_confirm"):
-            assert question["default"] == "false" and question["required"]
+            assert question["required"] and question.get("default", "false") == "false"
     for schedule in variables["controller_schedules"]:
         assert schedule.get("extra_data", {}).get("restore_confirm", "false") == "false"
         if schedule["unified_job_template"].endswith(": restore"):
@@ -138,13 +138,24 @@ def _converted(question: dict[str, Any], value: Any) -> Any:
 
 
 _DRILLS = yaml.safe_load((ROOT / "playbooks/vars/drills.yml").read_text(encoding="utf-8"))["drill_table"]
+_SITE = yaml.safe_load((ROOT / "playbooks/site.yml").read_text(encoding="utf-8"))[0]["tasks"]
+_COMPONENTS = [
+    task["ansible.builtin.import_role"]["name"].rpartition(".")[2]
+    for task in _SITE
+    if "ansible.builtin.import_role" in task
+]
 CHOICES = {
+    "components": _COMPONENTS,
+    "component": _COMPONENTS,
     "preflight_ignore_also": [check for check in CHECKS if check not in NEVER_IGNORED],
     "drill_tags": sorted({tag for row in _DRILLS for tag in row["tags"]} | {"restore"}),
 }
 """Of lists, which have no choices in a specification: what the modules take."""
 
-THIS_RUN = ("restore_", "rotate_", "drill_", "capacity_", "preflight_ignore_also")
+THIS_RUN = (
+    "capacity_", "component", "drift_", "drill_", "preflight_ignore_also", "restore_", "revision", "rollback_",
+    "rotate_", "teardown_",
+)  # fmt: skip
 """Variables that speak of one run, and of no environment."""
 
 SAFER = {"restore_beside"}
