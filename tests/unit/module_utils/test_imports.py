@@ -21,6 +21,7 @@ ROWS = [
     {"capacity"},
     {"verify"},
     {"drill", "preflight"},
+    {"rehearse"},
 ]
 ROW_OF = {room: number for number, row in enumerate(ROWS) for room in row}
 FILES = sorted(path for path in FOLDER.rglob("*.py") if path.name != "__init__.py" and path.stem != "module")
