@@ -1,7 +1,7 @@
 # Copyright: Contributors to the lambda_microservice.platform project
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs the module ``rehearse`` with what the play knows: the plan, its variables, and the command line's inventories."""
+"""Runs the module ``rehearse`` with what the play knows: the plan, its variables, its command line's inventories."""
 
 from __future__ import annotations
 

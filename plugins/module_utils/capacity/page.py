@@ -168,7 +168,7 @@ def sentences(pools: dict[str, Any]) -> list[str]:
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]], sums: int = 0, texts: tuple[int, ...] = ()) -> str:
-    """A table that scrolls by itself where it is wider than the screen. ``texts`` are the columns that are no numbers."""
+    """A table that scrolls by itself where the screen is narrower. ``texts`` are the columns that are no numbers."""
     body = []
     everything = [list(row) for row in rows]
     for number, row in enumerate(everything):
@@ -249,8 +249,8 @@ def _design(design: dict[str, Any]) -> str:
     )
     for label, key in (("sum, at rest", "least"), ("sum, at most", "most")):
         mine = design["asked_sum"][key]
-        of_table = three(total["cpu"], total["memory_gb"], total["disk_gb"]) if key == "least" else ["", "", ""]
-        rows.append([label, "", *of_table, str(mine["pods"]), *three(mine["cpu"], mine["memory_gib"], mine["disk_gib"])])
+        theirs = three(total["cpu"], total["memory_gb"], total["disk_gb"]) if key == "least" else ["", "", ""]
+        rows.append([label, "", *theirs, str(mine["pods"]), *three(mine["cpu"], mine["memory_gib"], mine["disk_gib"])])
     head = ["section 8", "replicas", "CPU", "GB", "disk GB", "here", "CPU", "GiB", "disk GiB"]
     said = f"Its table leaves out: {', '.join(design['beside'])}; and what autoscalers add." if design["beside"] else ""
     return (

@@ -34,9 +34,7 @@ def definitions(cloud: dict[str, Any]) -> list[Object]:
                         "name": one["version"],
                         "served": True,
                         "storage": True,
-                        "schema": {
-                            "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-                        },
+                        "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
                     }
                 ],
             },
@@ -73,9 +71,7 @@ def objects(cloud: dict[str, Any]) -> list[Object]:
     for name in cloud["csi_drivers"]:
         # Nobody attaches: a pod would wait for it.
         spec = {"attachRequired": False, "podInfoOnMount": False, "volumeLifecycleModes": ["Persistent"]}
-        made.append(
-            {"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": name}, "spec": spec}
-        )
+        made.append({"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": name}, "spec": spec})
     for name, one in cloud["storage_classes"].items():
         made.append(
             {

@@ -31,7 +31,8 @@ def drawn(report: dict[str, Any], style: str) -> str:
     accepted = [one for one in report["promises"] if one["result"] == "accepted"]
     kept = len(report["promises"]) - len(broken) - len(accepted)
     about = (
-        f"{report['inventory']}, at full size on simulated nodes: scheduler, admission, quotas and disruption budgets are real ones. "
+        f"{report['inventory']}, at full size on simulated nodes: scheduler, admission, quotas and disruption budgets "
+        "are real ones. "
         f"{kept} of {len(report['promises'])} promises hold"
         + (f", {len(accepted)} are given up by the inventory" if accepted else "")
         + (f", {len(broken)} do not hold." if broken else ".")
@@ -60,17 +61,27 @@ def _promises(promises: list[dict[str, Any]]) -> str:
             + (f'<ul class="said">{seen}</ul>{to_do}' if seen else "")
             + f"</div><code>{escape(one['check'])}</code></li>"
         )
-    return f'<section id="promises"><h2>Promises</h2><article class="panel wide"><ul class="promises">{"".join(rows)}</ul></article></section>'
+    return _section("promises", "Promises", f'<ul class="promises">{"".join(rows)}</ul>')
+
+
+def _section(name: str, title: str, content: str) -> str:
+    return (
+        f'<section id="{name}"><h2>{escape(title)}</h2>'
+        f'<div class="panels"><article class="panel wide">{content}</article></div></section>'
+    )
 
 
 def _states(states: dict[str, Nodes], colour: dict[str, str]) -> str:
     titles = {"rest": "at rest", "most": "autoscalers at their most"}
     keys = "".join(f'<li><i style="background:{tint}"></i>{escape(name)}</li>' for name, tint in colour.items())
     panels = "".join(
-        f'<article class="panel wide"><h3>{len(nodes)} nodes, {titles[name]}</h3>{_zones(nodes, colour)}<ul class="keys">{keys}</ul></article>'
+        f'<article class="panel wide"><h3>{len(nodes)} nodes, {titles[name]}</h3>{_zones(nodes, colour)}'
+        f'<ul class="keys">{keys}</ul></article>'
         for name, nodes in states.items()
     )
-    return f'<section id="nodes"><h2>Where the pods are</h2><div class="panels">{panels}</div></section>' if panels else ""
+    return (
+        f'<section id="nodes"><h2>Where the pods are</h2><div class="panels">{panels}</div></section>' if panels else ""
+    )
 
 
 def _zones(nodes: Nodes, colour: dict[str, str]) -> str:
@@ -87,15 +98,16 @@ def _zones(nodes: Nodes, colour: dict[str, str]) -> str:
 def _node(node: dict[str, Any], colour: dict[str, str]) -> str:
     def stack(key: str) -> str:
         return "".join(
-            f'<i style="width:{100 * pod[key] / (node[key] or 1):.1f}%;background:{colour.get(pod["namespace"], "var(--quiet)")}" '
-            f'title="{escape(pod["name"])}"></i>'
+            f'<i style="width:{100 * pod[key] / (node[key] or 1):.1f}%;'
+            f'background:{colour.get(pod["namespace"], "var(--quiet)")}" title="{escape(pod["name"])}"></i>'
             for pod in node["pods"]
             if pod[key]
         )
 
     free = {key: max(0.0, node[key] - sum(pod[key] for pod in node["pods"])) for key in ("cpu", "memory_gib")}
     return (
-        f'<div class="node"><b>{escape(node["name"])}</b>{len(node["pods"])} pods; {shown(free["cpu"])} of {shown(node["cpu"])} CPU free'
+        f'<div class="node"><b>{escape(node["name"])}</b>{len(node["pods"])} pods; '
+        f"{shown(free['cpu'])} of {shown(node['cpu'])} CPU free"
         f'<div class="stack">{stack("cpu")}</div>{shown(free["memory_gib"])} of {shown(node["memory_gib"])} GiB free'
         f'<div class="stack">{stack("memory_gib")}</div></div>'
     )
@@ -122,9 +134,7 @@ def _losses(title: str, name: str, losses: list[dict[str, Any]], colour: dict[st
         "s",
     ]
     details = "".join(_loss(one, colour) for one in losses)
-    return (
-        f'<section id="{name}"><h2>{escape(title)}</h2><article class="panel wide">{table(head, rows)}{details}</article></section>'
-    )
+    return _section(name, title, table(head, rows) + details)
 
 
 def _loss(loss: dict[str, Any], colour: dict[str, str]) -> str:
@@ -144,7 +154,6 @@ def _loss(loss: dict[str, Any], colour: dict[str, str]) -> str:
 def _not_rehearsed(report: dict[str, Any]) -> str:
     told = "".join(f"<li>{escape(text)}</li>" for text in report["not_rehearsed"])
     seconds = table(["part", "s"], [[name, shown(value)] for name, value in report["seconds"].items()])
-    return (
-        f'<section id="not-rehearsed"><h2>Not rehearsed</h2><article class="panel wide"><ul class="said">{told}</ul></article></section>'
-        f'<section id="seconds"><h2>How long it took</h2><article class="panel">{seconds}</article></section>'
+    return _section("not-rehearsed", "Not rehearsed", f'<ul class="said">{told}</ul>') + _section(
+        "seconds", "How long it took", seconds
     )

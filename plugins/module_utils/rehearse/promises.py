@@ -105,9 +105,9 @@ def lacking_lines(snapshot: Snapshot) -> list[str]:
     ]
 
 
-def scheduled(check: str, snapshot: Snapshot, where: str, to_do: str) -> Promise:
+def scheduled(check: str, snapshot: Snapshot, where: str, to_do: str, further: Iterable[str] = ()) -> Promise:
     """Every pod has a node, and every workload all its pods."""
-    wrong = [*waiting_lines(snapshot.pending), *lacking_lines(snapshot)]
+    wrong = [*waiting_lines(snapshot.pending), *lacking_lines(snapshot), *further]
     count = len(snapshot.ours)
     return verdict(
         check,

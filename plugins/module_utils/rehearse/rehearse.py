@@ -10,7 +10,6 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,10 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.capac
     wrong_pools,
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.charts import ASSUMED_KUBERNETES
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.concurrency import (
+    all_or_error,
+    concurrently,
+)
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.dashboards.dashboards import write
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.client import (
@@ -82,16 +85,21 @@ ARGUMENT_SPEC: dict[str, Any] = {
 RESULT_HOLDS_NONE_OF = ("variables",)
 """The report speaks of names and numbers, never of keys and tokens."""
 
-CONTROL_PLANE_SECONDS = 60
+AUTOSCALER_SECONDS = 45
+"""It looks every 15 s."""
 NOT_REHEARSED = (
-    "Images are not pulled and nothing runs in a pod: what only a program that runs can say is not known. Pods are ready four seconds after they "
-    "have a node.",
-    "Patroni, Redis and Sentinel elect nobody. That a primary and its synchronous standby are apart is shown by where all members are.",
+    "Images are not pulled and nothing runs in a pod: what only a program that runs can say is not known. Pods are ready "
+    "four seconds after they have a node.",
+    "Patroni, Redis and Sentinel elect nobody. That a primary and its synchronous standby are apart is shown by where "
+    "all members are.",
     "playbooks/verify.yml is not run: each of its checks asks inside of pods, or calls the edge.",
-    "Autoscalers have no figures (metrics.k8s.io and custom.metrics.k8s.io are not served): their targets are scaled here, to the least and the most.",
+    "Autoscalers have no figures (metrics.k8s.io and custom.metrics.k8s.io are not served): their targets are scaled "
+    "here, to the least and the most.",
     "NetworkPolicies are applied, and nobody enforces them. Load balancers have a made-up address and register nobody.",
-    "Volumes are made in the zone of their pod at once, by a stand-in: quotas of the cloud and the time to attach are not known.",
-    "Prometheus and Alertmanager have the StatefulSets that their operator would make of the same objects; the operator itself does not run.",
+    "Volumes are made in the zone of their pod at once, by a stand-in: the cloud's quotas and the time to attach are not "
+    "known.",
+    "Prometheus and Alertmanager have the StatefulSets that their operator would make of the same objects; the operator "
+    "itself does not run.",
 )
 """What no simulated pod can tell, said in every report."""
 
@@ -157,8 +165,12 @@ def wrong(params: dict[str, Any], types: dict[str, Any]) -> list[PlatformError]:
     pools = params["node_pools"]
     found = [
         PlatformError(
-            one.get("what", ""), where=one.get("where", ""), found=one.get("found", ""),
-            expected=one.get("expected", ""), fix=one.get("fix", ""), reason=one.get("reason", "argument"),
+            one.get("what", ""),
+            where=one.get("where", ""),
+            found=one.get("found", ""),
+            expected=one.get("expected", ""),
+            fix=one.get("fix", ""),
+            reason=one.get("reason", "argument"),
         )  # fmt: skip
         for one in params["variables"].get("problems") or []
     ]
@@ -338,7 +350,7 @@ class Rehearsal:
                 "this is no new cluster for a rehearsal",
                 where=self.cluster.described(),
                 found="nodes %s%s" % (", ".join(names) or "none", "; it has the platform's namespaces" if ours else ""),
-                expected="a kind cluster on this machine with its control plane alone, as playbooks/rehearse.yml makes it",
+                expected="a kind cluster on this machine with its control plane alone",
                 fix="run playbooks/rehearse.yml, which makes one and removes it",
                 reason="target",
             )
@@ -388,7 +400,8 @@ class Rehearsal:
     def _come(self, nodes: list[simulated.Simulated]) -> None:
         version = str(self.cluster.version()["gitVersion"])
         made = [obj for node in nodes for obj in simulated.objects(node, self.pools, self.types, self.cloud, version)]
-        self.cluster.apply_many(made, FIELD_MANAGER)
+        # Created and not applied: a Node's status would be left out.
+        all_or_error("nodes cannot be made", concurrently(lambda obj: self.cluster.create(obj, FIELD_MANAGER), made))
 
     def _another(self, node: simulated.Simulated) -> simulated.Simulated:
         return self.names.node(node.pool, node.zone)
@@ -445,10 +458,11 @@ class Rehearsal:
         count = len(trials.nodes)
         where = f"{count} nodes, at rest"
         with self.timed("at rest"):
-            rest = trials.settled(ready=True)
+            late = trials.scaled(AUTOSCALER_SECONDS)
+            rest = trials.whole()
         self.states["rest"] = snapshots.drawn(rest)
         self.found += [
-            promises.scheduled("scheduled", rest, where, "raise min_count in platform_node_pools"),
+            promises.scheduled("scheduled", rest, where, "raise min_count in platform_node_pools", late),
             promises.verdict(
                 "share",
                 promises.uneven(rest),
@@ -459,7 +473,8 @@ class Rehearsal:
             promises.verdict(
                 "apart",
                 [line for of in self._members() for line in promises.apart(rest, of)],
-                "whichever member is PostgreSQL's primary, its synchronous standby is in another zone; so are Redis' master and replicas",
+                "whichever member is PostgreSQL's primary, its synchronous standby is in another zone; so are Redis' "
+                "master and its replicas",
                 "members of which one may be the primary share a zone or a node",
                 "name as many platform_zones as there are members",
             ),
@@ -478,14 +493,15 @@ class Rehearsal:
             promises.lost(
                 "zone_lost",
                 self.losses["zones"],
-                f"{where}: each zone can be lost: what may move finds a node, and of what is kept there most is elsewhere",
+                f"{where}: each zone can be lost: what may move finds a node, and of what is kept there most is "
+                "elsewhere",
                 f"{where}: when a zone is lost, pods stay without a node",
                 "raise min_count in platform_node_pools",
                 whole_zone=True,
             ),
         ]
         with self.timed("drains"):
-            trials.settled(ready=True)
+            trials.whole()
             self.losses["drains"] = [trials.drain(node) for node in list(trials.nodes)]
         self.found.append(
             promises.lost(
@@ -497,7 +513,7 @@ class Rehearsal:
                 whole_zone=False,
             )
         )
-        moved = trials.settled(ready=True)
+        moved = trials.whole()
         with self.timed("update at rest"):
             late, seconds = trials.update()
         self.found.append(
@@ -509,7 +525,7 @@ class Rehearsal:
                 "raise min_count in platform_node_pools, or the quota (foundation_resource_quotas)",
             )
         )
-        updated = trials.settled(ready=True)
+        updated = trials.whole()
         left = promises.empty(moved)
         said = f" (after losses and drains: {'; '.join(left)})" if left else ""
         self.found.append(
@@ -535,10 +551,10 @@ class Rehearsal:
             self.losses[name] = []
             for zone in zones:
                 # What waited for the zone before has to be back: two zones at once are not what is promised.
-                trials.settled(ready=True)
+                trials.whole()
                 gone = [node for node in trials.nodes if node.zone == zone]
                 self.losses[name].append(trials.lose(f"{zone} lost", gone))
-            trials.settled(ready=True)
+            trials.whole()
 
     def _at_most(self, trials: Trials) -> None:
         with self.timed("maxima"):
@@ -618,8 +634,8 @@ class Rehearsal:
             "not_rehearsed": [
                 *NOT_REHEARSED,
                 *jobs,
-                f"Pods that are drained get {DRAIN_GRACE_SECONDS} s to end, those that an update replaces all of their grace; a StatefulSet's, which are "
-                "replaced in their places, 3 s.",
+                f"Pods that are drained get {DRAIN_GRACE_SECONDS} s to end, those that an update replaces all of their "
+                "grace; a StatefulSet's, which are replaced in their places, 2 s.",
                 f"preflight passes over {', '.join(site.NOT_SERVED)}.",
             ],
             "seconds": {**self.seconds, "all": round(time.monotonic() - self._began, 1)},

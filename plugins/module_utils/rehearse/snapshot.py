@@ -112,6 +112,7 @@ def taken(nodes: Iterable[Object], pods: Iterable[Object], workloads: Iterable[O
                 int(number(allocatable.get("memory", 0), where)),
             )
         )
+    workloads = list(workloads)
     found.nodes.sort(key=lambda one: (one.zone, one.name))
     zones = {node.name: node.zone for node in found.nodes}
     for pod in pods:
@@ -123,9 +124,18 @@ def taken(nodes: Iterable[Object], pods: Iterable[Object], workloads: Iterable[O
         of = f"{workload['kind']} {metadata['namespace']}/{metadata['name']}"
         replicas = workload["spec"].get("replicas")
         found.wanted[of] = 1 if replicas is None else int(replicas)
+    found.refused = refused(workloads)
+    return found
+
+
+def refused(workloads: Iterable[Object]) -> dict[str, str]:
+    """Why pods of a Deployment are not made: a quota, or admission."""
+    found = {}
+    for workload in workloads:
         failure = condition_of(workload, "ReplicaFailure")
         if failure and failure.get("status") == "True":
-            found.refused[of] = short(str(failure.get("message", "")))
+            metadata = workload["metadata"]
+            found[f"{workload['kind']} {metadata['namespace']}/{metadata['name']}"] = short(str(failure.get("message")))
     return found
 
 

@@ -49,6 +49,7 @@ def moved_to(loss: dict[str, Any]) -> list[str]:
     for one in loss["moved"]:
         found.setdefault(one["workload"], Counter())[one["to"] or "nowhere yet"] += 1
     return [
-        f"{workload} to {', '.join(node if count == 1 else f'{node} ({count})' for node, count in sorted(places.items()))}"
+        f"{workload} to "
+        + ", ".join(node if count == 1 else f"{node} ({count})" for node, count in sorted(places.items()))
         for workload, places in sorted(found.items())
     ]

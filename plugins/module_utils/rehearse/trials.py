@@ -1,8 +1,8 @@
 # Copyright: Contributors to the lambda_microservice.platform project
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is done to the simulated cluster: nodes and zones are lost and come back, nodes are drained, everything is scaled
-and updated. The scheduler, the quotas and the disruption budgets are real ones, and answer.
+"""What is done to the simulated cluster: nodes and zones are lost and come back, nodes are drained, everything is
+scaled and updated. The scheduler, the quotas and the disruption budgets are real ones, and answer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.rehea
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.rehearse.live import Live
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.rehearse.nodes import Simulated
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.rehearse.promises import Loss, moves
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.rehearse.snapshot import Pod, Snapshot, lasts
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.rehearse.snapshot import Snapshot, lasts
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.rehearse.standins import FIELD_MANAGER
 
 QUIET_SECONDS = 1.0
@@ -70,9 +70,7 @@ class Trials:
         """As it is now."""
         live = self.live
         workloads = live.of("Deployment") + live.of("StatefulSet")
-        found = snapshots.taken(live.of("Node"), live.of("Pod"), workloads)
-        self.refused.update(found.refused)
-        return found
+        return snapshots.taken(live.of("Node"), live.of("Pod"), workloads)
 
     def settled(self, ready: bool = False, seconds: float = SETTLE_SECONDS) -> Snapshot:
         """Wait until the scheduler has answered for every pod and nothing moves any more; with ``ready`` until all of
@@ -81,19 +79,24 @@ class Trials:
         seen: dict[str, Any] = {}
 
         def quiet() -> bool:
-            state = self._state()
+            state = self._state(ready)
             if state is None or state != seen.get("state"):
                 seen.update(state=state, at=time.monotonic())
-                return False
-            if ready and any(entry[1] and not entry[2] for entry in state):
                 return False
             return time.monotonic() - seen["at"] >= QUIET_SECONDS
 
         self.live.wait(quiet, seconds)
         return self.snapshot()
 
-    def _state(self) -> frozenset[tuple[str, str, bool, str]] | None:
-        """Every pod with its node, or None where controllers or the scheduler have still something to do."""
+    def whole(self, seconds: float = SETTLE_SECONDS) -> Snapshot:
+        """Wait until nobody waits any more and all are ready, as far as that comes; how it is then."""
+        self.live.wait(lambda: all(pod["spec"].get("nodeName") for pod in self.live.of("Pod")), seconds)
+        return self.settled(ready=True, seconds=seconds)
+
+    def _state(self, ready: bool) -> frozenset[tuple[str, str, str]] | None:
+        """Every pod with its node, or None where controllers or the scheduler have still something to do, or with
+        ``ready`` pods have.
+        """
         live = self.live
         pods = [pod for pod in live.of("Pod") if lasts(pod)]
         have: Counter[str] = Counter()
@@ -109,7 +112,9 @@ class Trials:
                 if not why:
                     return None
                 stuck.add(of)
-            state.add((pod["metadata"]["uid"], node, snapshots.is_ready(pod), why))
+            elif ready and kind != "Job" and not snapshots.is_ready(pod):
+                return None
+            state.add((pod["metadata"]["uid"], node, why))
         for workload in live.of("Deployment") + live.of("StatefulSet"):
             metadata, spec = workload["metadata"], workload["spec"]
             of = f"{workload['kind']} {metadata['namespace']}/{metadata['name']}"
@@ -280,7 +285,8 @@ class Trials:
         generations = {obj["metadata"]["uid"]: obj["metadata"]["generation"] for obj in updated}
 
         def unfinished() -> list[Object]:
-            self.snapshot()  # what a quota refuses now may be given a moment later
+            # What a quota refuses now may be given a moment later, and is told only where the update does not end.
+            self.refused.update(snapshots.refused(self.live.of("Deployment")))
             return [
                 workload
                 for workload in self._workloads()
@@ -298,13 +304,33 @@ class Trials:
             metadata = workload["metadata"]
             of = f"{workload['kind']} {metadata['namespace']}/{metadata['name']}"
             reasons = {pod.why for pod in pending if pod.of == of} | {self.refused.get(of, "")}
-            found.append(f"{of}: {status_of(workload).message}; {'; '.join(sorted(reasons - {''})) or 'no reason is seen'}")
+            found.append(
+                f"{of}: {status_of(workload).message}; {'; '.join(sorted(reasons - {''})) or 'no reason is seen'}"
+            )
         return found, round(time.monotonic() - began, 1)
 
     def _workloads(self) -> list[Object]:
         live = self.live
         return live.of("Deployment") + live.of("StatefulSet") + live.of("DaemonSet")
 
-    def places(self, of: str) -> list[Pod]:
-        """The pods of a workload."""
-        return [pod for pod in self.snapshot().pods if pod.of == of]
+    def scaled(self, seconds: float) -> list[str]:
+        """Wait until autoscalers have brought their targets to their least; those that they have not."""
+
+        def short() -> list[str]:
+            replicas = {
+                (obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"]): obj["spec"].get("replicas", 1)
+                for obj in self._workloads()
+            }
+            found = []
+            for scaler in self.live.of("HorizontalPodAutoscaler"):
+                target, namespace = scaler["spec"]["scaleTargetRef"], scaler["metadata"]["namespace"]
+                least, has = (
+                    scaler["spec"].get("minReplicas") or 1,
+                    replicas.get((target["kind"], namespace, target["name"]), 0),
+                )
+                if has < least:
+                    found.append(f"{target['kind']} {namespace}/{target['name']} has {has} of at least {least}")
+            return found
+
+        self.live.wait(lambda: not short(), seconds)
+        return short()

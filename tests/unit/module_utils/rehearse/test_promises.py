@@ -85,7 +85,11 @@ NO_ROOM = "0/6 nodes are available: 6 Insufficient cpu."
         # Two of three are left.
         ([pod(1, workload="redis", kind="StatefulSet", why=BOUND)], {"StatefulSet shop/redis": 2}, HOLDS),
         # One of three is no majority.
-        ([pod(number, workload="redis", kind="StatefulSet", why=BOUND) for number in (1, 2)], {"StatefulSet shop/redis": 1}, FAILS),
+        (
+            [pod(number, workload="redis", kind="StatefulSet", why=BOUND) for number in (1, 2)],
+            {"StatefulSet shop/redis": 1},
+            FAILS,
+        ),
         # Who is alone waits for its disk: that is said, and nothing else could be.
         ([pod(1, workload="prometheus", kind="StatefulSet", why=BOUND)], {}, HOLDS),
         ([pod(1, why=NO_ROOM)], {"Deployment shop/web": 5}, FAILS),

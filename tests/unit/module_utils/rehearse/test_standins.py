@@ -100,7 +100,11 @@ def test_a_node_that_is_gone_is_chosen_anew(cluster):
 
 
 def test_a_load_balancer_gets_an_address_once(cluster):
-    service = {"kind": "Service", "metadata": {"name": "envoy", "namespace": "ingress"}, "spec": {"type": "LoadBalancer"}}
+    service = {
+        "kind": "Service",
+        "metadata": {"name": "envoy", "namespace": "ingress"},
+        "spec": {"type": "LoadBalancer"},
+    }
     stand_ins = StandIns(cluster, CLOUD)
     stand_ins.balanced(service)
     stand_ins.balanced({**service, "spec": {"type": "ClusterIP"}})
