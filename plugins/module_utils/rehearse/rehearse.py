@@ -88,18 +88,18 @@ RESULT_HOLDS_NONE_OF = ("variables",)
 AUTOSCALER_SECONDS = 45
 """It looks every 15 s."""
 NOT_REHEARSED = (
-    "Images are not pulled and nothing runs in a pod: what only a program that runs can say is not known. Pods are ready "
-    "four seconds after they have a node.",
+    "Images are not pulled and nothing runs in a pod: what only a program that runs can say is not known. Pods are "
+    "ready four seconds after they have a node.",
     "Patroni, Redis and Sentinel elect nobody. That a primary and its synchronous standby are apart is shown by where "
     "all members are.",
     "playbooks/verify.yml is not run: each of its checks asks inside of pods, or calls the edge.",
     "Autoscalers have no figures (metrics.k8s.io and custom.metrics.k8s.io are not served): their targets are scaled "
     "here, to the least and the most.",
     "NetworkPolicies are applied, and nobody enforces them. Load balancers have a made-up address and register nobody.",
-    "Volumes are made in the zone of their pod at once, by a stand-in: the cloud's quotas and the time to attach are not "
-    "known.",
-    "Prometheus and Alertmanager have the StatefulSets that their operator would make of the same objects; the operator "
-    "itself does not run.",
+    "Volumes are made in the zone of their pod at once, by a stand-in: the cloud's quotas and the time to attach are "
+    "not known.",
+    "Prometheus and Alertmanager have the StatefulSets that their operator would make of the same objects; the "
+    "operator itself does not run.",
 )
 """What no simulated pod can tell, said in every report."""
 
@@ -377,7 +377,10 @@ class Rehearsal:
             *("--config", self.params["stages"]),
             *("--manage-nodes-with-annotation-selector", "=".join(simulated.SIMULATED)),
             *("--node-lease-duration-seconds", "40"),
-            *("--server-address", ""),
+            # No server: nobody asks a kubelet.
+            *("--node-port", "0"),
+            # An address for documents (RFC 5737): nodes of the host's network need one, and nobody is called at it.
+            *("--node-ip", "192.0.2.1"),
         ]
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -430,9 +433,7 @@ class Rehearsal:
         params = self.params
         state = Path(params["state_dir"])
         images = state / "images.json"
-        # By the table of images' own names: those without an upstream.
-        names = params["variables"].get("__images") or _OWN_IMAGES
-        images.write_text(json.dumps(site.images(names), indent=1), encoding="utf-8")
+        images.write_text(json.dumps(site.images(site.OWN_IMAGES), indent=1), encoding="utf-8")
         over = site.overrides(
             str(params["kubeconfig"]),
             str(params["context"]),
@@ -640,12 +641,6 @@ class Rehearsal:
             ],
             "seconds": {**self.seconds, "all": round(time.monotonic() - self._began, 1)},
         }
-
-
-_OWN_IMAGES = (
-    *("controller", "runtime-nodejs", "runtime-python", "runtime-rust", "postgresql"),
-    *("kube-state-exporter", "openfaas-compatible"),
-)
 
 
 def _loss(loss: Loss) -> dict[str, Any]:

@@ -22,6 +22,12 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.progr
 NOT_SERVED = ("metrics",)
 """Checks of preflight that no simulated cluster can pass; the report names what they would have looked at."""
 
+OWN_IMAGES = (
+    *("controller", "runtime-nodejs", "runtime-python", "runtime-rust", "postgresql"),
+    *("kube-state-exporter", "openfaas-compatible"),
+)
+"""Those without an upstream, which an inventory has to have built."""
+
 ROLLOUT_SECONDS = 180
 
 _SHOWN = re.compile(r"^(TASK \[|fatal:|PLAY RECAP|\s+rollout:|\[ERROR\]|failed:)")

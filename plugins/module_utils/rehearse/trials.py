@@ -99,6 +99,7 @@ class Trials:
         """
         live = self.live
         pods = [pod for pod in live.of("Pod") if lasts(pod)]
+        nodes = {node["metadata"]["name"] for node in live.of("Node")}
         have: Counter[str] = Counter()
         stuck: set[str] = set()
         state = set()
@@ -112,6 +113,8 @@ class Trials:
                 if not why:
                     return None
                 stuck.add(of)
+            elif node not in nodes:
+                return None  # it was bound while its node went: the control plane takes it away
             elif ready and kind != "Job" and not snapshots.is_ready(pod):
                 return None
             state.add((pod["metadata"]["uid"], node, why))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from html.parser import HTMLParser
 
 import pytest
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.rehearse import page, rehearse, table
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.rehearse.site import images, overrides
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.rehearse.site import (
+    OWN_IMAGES,
+    images,
+    overrides,
+)
 
 from .test_nodes import FILES, POOL, TYPES
 
@@ -162,5 +167,10 @@ def test_site_yml_speaks_to_the_rehearsal_s_cluster_with_made_up_images():
     over = overrides("kubeconfig", "kind-rehearse", "images.json", ["backups"])
     assert over["platform_context"] == "kind-rehearse"
     assert over["preflight_ignore"] == ["backups", "metrics"]
-    table_of_images = images(["controller", "postgresql"])
+    table_of_images = images(OWN_IMAGES)
     assert table_of_images["controller"]["digest"] != table_of_images["postgresql"]["digest"]
+
+
+def test_every_image_without_an_upstream_is_made_up():
+    known = json.loads((FILES.parents[2] / "tests/images.json").read_text(encoding="utf-8"))
+    assert set(OWN_IMAGES) == set(known)
