@@ -41,8 +41,8 @@ class FakeCluster:
     def path(self, ref):
         return f"/{ref['metadata']['name']}"
 
-    def request(self, method, path, **options):
-        self.requests.append({"method": method, "path": path, **options})
+    def request(self, method, path, body=None, content_type="", about=None):
+        self.requests.append({"method": method, "path": path, "body": body})
 
 
 @pytest.fixture
