@@ -377,6 +377,7 @@ class Rehearsal:
             *("--config", self.params["stages"]),
             *("--manage-nodes-with-annotation-selector", "=".join(simulated.SIMULATED)),
             *("--node-lease-duration-seconds", "40"),
+            *("--v", "WARN"),
             # No server: nobody asks a kubelet.
             *("--node-port", "0"),
             # An address for documents (RFC 5737): nodes of the host's network need one, and nobody is called at it.
@@ -421,7 +422,6 @@ class Rehearsal:
                 "apiVersion": "v1",
                 "kind": "Secret",
                 "metadata": {"name": name, "namespace": namespace},
-                "type": "kubernetes.io/tls",
                 "stringData": {"tls.crt": "made up for a rehearsal", "tls.key": "made up for a rehearsal"},
             },
         ):

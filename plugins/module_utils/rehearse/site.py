@@ -31,7 +31,7 @@ OWN_IMAGES = (
 ROLLOUT_SECONDS = 180
 
 _SHOWN = re.compile(r"^(TASK \[|fatal:|PLAY RECAP|\s+rollout:|\[ERROR\]|failed:)")
-_LAST_LINES = 60
+_LAST_LINES = 20
 
 
 def images(names: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -100,12 +100,18 @@ class Site:
             raise PlatformError(
                 "site.yml does not come to its end on the simulated cluster",
                 where=self.playbook,
-                found="it ended with %s. Its last lines:\n%s\n" % (code, "\n".join(lines[-_LAST_LINES:])),
+                found="it ended with %s: %s" % (code, _said(lines)),
                 expected="a run as against the cluster itself",
                 fix="correct what it says, in the inventory or in a role",
                 reason="rollout",
             )
         return round(time.monotonic() - began, 1)
+
+
+def _said(lines: list[str]) -> str:
+    """What Ansible says of the task that failed, or its last lines."""
+    errors = [line.partition("Task failed: ")[2] for line in lines if line.startswith("[ERROR]: Task failed: ")]
+    return errors[-1].removeprefix("Action failed: ") if errors else "\n".join(lines[-_LAST_LINES:])
 
 
 def _program() -> str:
