@@ -144,8 +144,8 @@ class Trials:
         after = self.settled()
         loss = self._loss(what, before, after, names, began)
         new = [self.another(node) for node in lost]
-        self.nodes = [node for node in self.nodes if node.name not in names] + new
-        self.come(new)
+        self.nodes = [node for node in self.nodes if node.name not in names]
+        self.grow(new)
         return loss
 
     def _remove(self, names: set[str]) -> None:
@@ -156,6 +156,15 @@ class Trials:
         # The control plane would leave the pods of a node that is gone for about a minute.
         pods = [pod for pod in self.live.of("Pod") if (pod["spec"].get("nodeName") or "") in names]
         all_or_error("pods cannot be removed", concurrently(self._end_at_once, pods))
+        # Watches come a moment later: what is looked at next must not be what was there before.
+        self.live.wait(lambda: not self._seen(names), SETTLE_SECONDS)
+
+    def _seen(self, names: set[str]) -> bool:
+        """Whether a node of these names, or a pod on it, is still seen."""
+        nodes = {node["metadata"]["name"] for node in self.live.of("Node")}
+        return bool(names & nodes) or any(
+            (pod["spec"].get("nodeName") or "") in names and lasts(pod) for pod in self.live.of("Pod")
+        )
 
     def _end_at_once(self, pod: Object) -> None:
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0}
@@ -261,7 +270,7 @@ class Trials:
     def scale(self, at_most: bool) -> None:
         """Every target of an autoscaler to its most, or its least. Autoscalers have no figures here and leave it so."""
 
-        def one(scaler: Object) -> None:
+        def one(scaler: Object) -> Object:
             spec, metadata = scaler["spec"], scaler["metadata"]
             target = spec["scaleTargetRef"]
             replicas = spec["maxReplicas"] if at_most else spec.get("minReplicas") or 1
@@ -271,9 +280,17 @@ class Trials:
                 "name": target["name"],
                 "namespace": metadata["namespace"],
             }
-            self.cluster.patch(reference, {"spec": {"replicas": replicas}}, FIELD_MANAGER)
+            return self.cluster.patch(reference, {"spec": {"replicas": replicas}}, FIELD_MANAGER)
 
-        all_or_error("workloads cannot be scaled", concurrently(one, self.live.of("HorizontalPodAutoscaler")))
+        scalers = self.live.of("HorizontalPodAutoscaler")
+        scaled = all_or_error("workloads cannot be scaled", concurrently(one, scalers))
+        wanted = {obj["metadata"]["uid"]: obj["metadata"]["generation"] for obj in scaled}
+
+        def arrived() -> bool:
+            seen = {obj["metadata"]["uid"]: obj["metadata"]["generation"] for obj in self._workloads()}
+            return all(seen.get(uid, generation) >= generation for uid, generation in wanted.items())
+
+        self.live.wait(arrived, SETTLE_SECONDS)
 
     def update(self) -> tuple[list[str], float]:
         """A rolling update of everything at once: what has not come to its end, with the reason, and the seconds."""

@@ -67,7 +67,10 @@ def node(name: str, zone: str) -> dict:
     return {
         "kind": "Node",
         "metadata": {"name": name, "labels": {ZONE: zone}},
-        "status": {"allocatable": {"cpu": "8", "memory": "29Gi"}},
+        "status": {
+            "allocatable": {"cpu": "8", "memory": "29Gi"},
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
     }
 
 
@@ -92,7 +95,7 @@ def pod(name: str, node_name: str = "", ready: bool = True, why: str = "") -> di
 def deployment(replicas: int, conditions: tuple[dict, ...] = ()) -> dict:
     return {
         "kind": "Deployment",
-        "metadata": {"name": "web", "namespace": "shop", "generation": 1},
+        "metadata": {"name": "web", "namespace": "shop", "uid": "web", "generation": 1},
         "spec": {"replicas": replicas},
         "status": {"observedGeneration": 1, "conditions": list(conditions)},
     }
