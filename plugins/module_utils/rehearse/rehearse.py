@@ -636,7 +636,8 @@ class Rehearsal:
                 *NOT_REHEARSED,
                 *jobs,
                 f"Pods that are drained get {DRAIN_GRACE_SECONDS} s to end, those that an update replaces all of their "
-                "grace; a StatefulSet's, which are replaced in their places, 2 s.",
+                "grace; those of StatefulSets and DaemonSets, which are replaced in their places, 2 s. Those that the "
+                "scheduler preempts end at once.",
                 f"preflight passes over {', '.join(site.NOT_SERVED)}.",
             ],
             "seconds": {**self.seconds, "all": round(time.monotonic() - self._began, 1)},

@@ -79,6 +79,7 @@ class Trials:
         seen: dict[str, Any] = {}
 
         def quiet() -> bool:
+            self._hurry()
             state = self._state(ready)
             if state is None or state != seen.get("state"):
                 seen.update(state=state, at=time.monotonic())
@@ -87,6 +88,16 @@ class Trials:
 
         self.live.wait(quiet, seconds)
         return self.snapshot()
+
+    def _hurry(self) -> None:
+        """Pods that the scheduler ends for others end at once: who goes where is the same, a minute sooner."""
+        preempted = [
+            pod
+            for pod in self.live.of("Pod")
+            if pod["metadata"].get("deletionTimestamp")
+            and (snapshots.condition_of(pod, "DisruptionTarget") or {}).get("reason") == "PreemptionByScheduler"
+        ]
+        all_or_error("pods cannot be removed", concurrently(self._end_at_once, preempted))
 
     def whole(self, seconds: float = SETTLE_SECONDS) -> Snapshot:
         """Wait until nobody waits any more and all are ready, as far as that comes; how it is then."""
@@ -110,7 +121,8 @@ class Trials:
             node, why = pod["spec"].get("nodeName") or "", ""
             if not node:
                 why = snapshots.why(pod)
-                if not why:
+                # Who has been promised a node takes it as soon as those of lower priority have ended there.
+                if not why or (pod.get("status") or {}).get("nominatedNodeName"):
                     return None
                 stuck.add(of)
             elif node not in nodes:

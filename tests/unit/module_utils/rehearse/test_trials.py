@@ -63,6 +63,9 @@ class FakeCluster:
         self.live.drop("Pod", path)
 
 
+REFUSED = {"type": "ReplicaFailure", "status": "True", "message": "quota"}
+
+
 def node(name: str, zone: str) -> dict:
     return {
         "kind": "Node",
@@ -126,7 +129,7 @@ def trials(live: FakeLive, refuse: int = 0) -> Trials:
         ([deployment(2), pod("web-1", "general-a-1")], False),
         # It was refused: nothing more comes.
         (
-            [deployment(2, ({"type": "ReplicaFailure", "status": "True", "message": "quota"},)), pod("web-1", "general-a-1")],
+            [deployment(2, (REFUSED,)), pod("web-1", "general-a-1")],
             True,
         ),
         # The scheduler has not answered, or has.
@@ -139,6 +142,20 @@ def trials(live: FakeLive, refuse: int = 0) -> Trials:
 def test_a_state_is_the_last_one_when_everybody_has_answered(live, objects, settled):
     live.put(*objects)
     assert (trials(live)._state(ready=False) is not None) == settled
+
+
+def test_who_is_promised_a_node_is_waited_for_and_who_makes_room_ends_at_once(live):
+    waits = pod("web-1", why="Insufficient cpu")
+    waits["status"]["nominatedNodeName"] = "general-a-1"
+    ends = pod("batch-1", "general-a-1")
+    ends["metadata"]["deletionTimestamp"] = "2026-11-30T00:00:00Z"
+    preempted = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
+    ends["status"]["conditions"].append(preempted)
+    live.put(deployment(1), waits, ends)
+    tried = trials(live)
+    assert tried._state(ready=False) is None
+    tried._hurry()
+    assert [one["metadata"]["name"] for one in live.of("Pod")] == ["web-1"]
 
 
 def test_who_asks_for_ready_waits_for_readiness(live):
