@@ -6,10 +6,12 @@ PLAYBOOK := $(VENV)/bin/ansible-playbook
 EXTRA ?=
 # Where a release is published, for galaxy.yml in its archive.
 REPOSITORY ?=
+# What `make rehearse` rehearses.
+INVENTORY ?= inventories/production-eks
 # The programs of the local cluster (kind, kubectl, helm), once they are built, before others of the same names.
 export PATH := $(CURDIR)/.local/bin:$(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo test lint unit apiserver-test rust cluster-test upgrade-test drill dashboards clean distclean benchmark environment execution-environment release release-check
+.PHONY: help demo test lint unit apiserver-test rust cluster-test upgrade-test drill dashboards rehearse clean distclean benchmark environment execution-environment release release-check
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +48,9 @@ drill: environment ## Break the local platform on purpose, under load, and measu
 
 dashboards: environment ## Draw the dashboards from the local platform's Prometheus into .local/dashboards.html
 	@$(PLAYBOOK) playbooks/dashboards.yml $(EXTRA)
+
+rehearse: environment ## Try INVENTORY (inventories/production-eks) at full size on a throwaway cluster with simulated nodes
+	@$(PLAYBOOK) -i $(INVENTORY) playbooks/rehearse.yml $(EXTRA)
 
 clean: environment ## Remove the local cluster and all that was started for it
 	@$(PLAYBOOK) playbooks/cluster.yml -e cluster_state=absent $(EXTRA)

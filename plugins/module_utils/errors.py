@@ -57,6 +57,7 @@ REASONS = {
     "redis": "Redis does not have its roles",
     "refused": "the cluster refuses it for a reason that is not known",
     "registry": "a registry of images does not answer, refuses, or lacks what it should have",
+    "rehearsal": "a promise of a rehearsal does not hold",
     "render": "a chart cannot be rendered",
     "replicas": "one replica alone answers",
     "restore": "a restore is under way, or was cut off",

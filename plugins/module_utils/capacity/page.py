@@ -23,16 +23,6 @@ def drawn(report: dict[str, Any], style: str) -> str:
     names = [part["name"] for part in report["components"]]
     colour = {name: f"var(--line-{number % _COLOURS})" for number, name in enumerate(names)}
     parts = [
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        '<meta name="color-scheme" content="light dark">',
-        "<title>Lambda microservice platform: capacity</title>",
-        '<link rel="icon" href="data:,">',
-        f"<style>{style}</style>\n</head>\n<body>",
-        "<h1>What this inventory needs</h1>",
-        '<p id="about">Requests of what the roles would render, before there is a cluster.',
-        "Pale is what autoscalers may add.</p>",
-        "<main>",
         _headline(report),
         _bars(report, colour),
         _nodes(report, colour),
@@ -40,9 +30,27 @@ def drawn(report: dict[str, Any], style: str) -> str:
         _design(report["design"]),
         _workloads(report),
         _notes(report["notes"]),
+    ]
+    about = "Requests of what the roles would render, before there is a cluster.\nPale is what autoscalers may add."
+    return document("capacity", "What this inventory needs", about, style, parts)
+
+
+def document(subject: str, title: str, about: str, style: str, parts: Iterable[str]) -> str:
+    """A whole page of these sections, which needs nothing else."""
+    page = [
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<meta name="color-scheme" content="light dark">',
+        f"<title>Lambda microservice platform: {escape(subject)}</title>",
+        '<link rel="icon" href="data:,">',
+        f"<style>{style}</style>\n</head>\n<body>",
+        f"<h1>{escape(title)}</h1>",
+        f'<p id="about">{escape(about)}</p>',
+        "<main>",
+        *(part for part in parts if part),
         "</main>\n</body>\n</html>\n",
     ]
-    return "\n".join(part for part in parts if part)
+    return "\n".join(page)
 
 
 def _headline(report: dict[str, Any]) -> str:
@@ -159,7 +167,8 @@ def sentences(pools: dict[str, Any]) -> list[str]:
     return found
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]], sums: int = 0, texts: tuple[int, ...] = ()) -> str:
+def table(head: Iterable[str], rows: Iterable[Iterable[str]], sums: int = 0, texts: tuple[int, ...] = ()) -> str:
+    """A table that scrolls by itself where the screen is narrower. ``texts`` are the columns that are no numbers."""
     body = []
     everything = [list(row) for row in rows]
     for number, row in enumerate(everything):
@@ -208,8 +217,8 @@ def _needed(report: dict[str, Any]) -> str:
         "balancer",
         "a month",
     ]
-    table = _table(head, rows)
-    return f'<section id="needed"><h2>Nodes and cost</h2><article class="panel">{table}{said}</article></section>'
+    costs = table(head, rows)
+    return f'<section id="needed"><h2>Nodes and cost</h2><article class="panel">{costs}{said}</article></section>'
 
 
 def _design(design: dict[str, Any]) -> str:
@@ -240,13 +249,13 @@ def _design(design: dict[str, Any]) -> str:
     )
     for label, key in (("sum, at rest", "least"), ("sum, at most", "most")):
         mine = design["asked_sum"][key]
-        table = three(total["cpu"], total["memory_gb"], total["disk_gb"]) if key == "least" else ["", "", ""]
-        rows.append([label, "", *table, str(mine["pods"]), *three(mine["cpu"], mine["memory_gib"], mine["disk_gib"])])
+        theirs = three(total["cpu"], total["memory_gb"], total["disk_gb"]) if key == "least" else ["", "", ""]
+        rows.append([label, "", *theirs, str(mine["pods"]), *three(mine["cpu"], mine["memory_gib"], mine["disk_gib"])])
     head = ["section 8", "replicas", "CPU", "GB", "disk GB", "here", "CPU", "GiB", "disk GiB"]
     said = f"Its table leaves out: {', '.join(design['beside'])}; and what autoscalers add." if design["beside"] else ""
     return (
         '<section id="design"><h2>Beside the design document</h2><article class="panel">'
-        f"{_table(head, rows, sums=2)}<p>{escape(said)}</p></article></section>"
+        f"{table(head, rows, sums=2)}<p>{escape(said)}</p></article></section>"
     )
 
 
@@ -268,7 +277,7 @@ def _workloads(report: dict[str, Any]) -> str:
     head = ["component", "workload", "containers", "pods", "CPU each", "GiB each", "disk GiB each"]
     return (
         '<section id="workloads"><h2>Workloads</h2><article class="panel">'
-        f"{_table(head, rows, texts=(1, 2))}</article></section>"
+        f"{table(head, rows, texts=(1, 2))}</article></section>"
     )
 
 

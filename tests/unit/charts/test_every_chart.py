@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -65,6 +66,17 @@ def test_what_a_container_may_use_is_bounded(objects: Objects) -> None:
             assert "hostPath" not in volume or workload["metadata"]["name"] in AGENTS
             if "emptyDir" in volume:
                 assert volume["emptyDir"].get("sizeLimit"), volume["name"]
+
+
+def test_the_names_of_ports_are_names_of_ports(objects: Objects) -> None:
+    """At most 15 characters (RFC 6335), which the API server alone looks at."""
+    names = [
+        port["name"]
+        for workload in objects.workloads()
+        for container in containers_of(workload)
+        for port in container.get("ports", [])
+    ]
+    assert [name for name in names if not re.fullmatch("(?=.*[a-z])[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?", name)] == []
 
 
 def test_main_containers_are_probed(objects: Objects) -> None:

@@ -20,9 +20,9 @@ ROWS = [
     {"chart", "logs", "dashboards"},
     {"capacity", "installed"},
     {"verify"},
-    {"drift", "drill", "preflight"},
-    {"rollback", "teardown"},
-    {"report"},
+    {"drift", "drill", "preflight", "bundle"},
+    {"rollback", "teardown", "unbundle"},
+    {"report", "rehearse"},
 ]
 ROW_OF = {room: number for number, row in enumerate(ROWS) for room in row}
 FILES = sorted(path for path in FOLDER.rglob("*.py") if path.name != "__init__.py" and path.stem != "module")

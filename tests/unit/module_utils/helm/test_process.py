@@ -127,6 +127,17 @@ def test_a_program_that_takes_too_long_is_ended(program: str, monkeypatch: pytes
     assert code is None and time.monotonic() - began < 10
 
 
+def test_much_text_reaches_a_program_that_is_slow_to_read() -> None:
+    """On a busy machine: more than a pipe holds, when the program has not begun to read at the first look."""
+    reads = "import sys, time; time.sleep(0.6); print(len(sys.stdin.read()))"
+    code, output, _errors = process.run([sys.executable, "-c", reads], dict(os.environ), "x" * 1_000_000, 20)
+    assert (code, output) == (0, "1000000\n")
+
+
+def test_a_program_may_end_without_reading() -> None:
+    assert process.run([sys.executable, "-c", ""], dict(os.environ), "x" * 1_000_000, 20)[0] == 0
+
+
 def test_much_text_goes_in_and_out() -> None:
     text = "x" * 1_000_000
     program = "import sys; text = sys.stdin.read(); print(text, end=''); print(len(text), file=sys.stderr)"

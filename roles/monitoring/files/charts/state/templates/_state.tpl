@@ -46,10 +46,10 @@ containers:
     {{- include "state.exporter" . | nindent 4 }}
     args: ["8082", platform_]
     ports:
-      - name: platform-metrics
+      - name: own-metrics
         containerPort: 8082
     livenessProbe:
-      tcpSocket: {port: platform-metrics}
+      tcpSocket: {port: own-metrics}
       initialDelaySeconds: 10
       periodSeconds: 60
     volumeMounts:
