@@ -137,7 +137,8 @@ def _converted(question: dict[str, Any], value: Any) -> Any:
     return converted
 
 
-_DRILLS = yaml.safe_load((ROOT / "playbooks/vars/drills.yml").read_text(encoding="utf-8"))["drill_table"]
+_FILE = yaml.safe_load((ROOT / "playbooks/vars/drills.yml").read_text(encoding="utf-8"))
+_DRILLS = _FILE["drill_table"] + _FILE["__drill_openfaas_table"]
 _SITE = yaml.safe_load((ROOT / "playbooks/site.yml").read_text(encoding="utf-8"))[0]["tasks"]
 _COMPONENTS = [
     task["ansible.builtin.import_role"]["name"].rpartition(".")[2]
