@@ -126,9 +126,9 @@ def gathered(cluster: Cluster, components: list[Component], params: dict[str, An
         "backups": state.backups(lists["CronJob"], lists["VolumeSnapshot"], now),
         "drills": state.drills(params["drills"] or "", rehearsed),
         "alerts": None if isinstance(alerts, PlatformError) else alerts,
-        "alerts_unknown": str(alerts) if isinstance(alerts, PlatformError) else "",
+        "alerts_unknown": _why(alerts),
         "drift": None if isinstance(differs, PlatformError) else [one.as_dict() for one in differs],
-        "drift_unknown": str(differs) if isinstance(differs, PlatformError) else "",
+        "drift_unknown": _why(differs),
         "nodes": state.nodes(live_nodes(lists["Node"], [], set()), live_nodes(lists["Node"], lists["Pod"], set())),
         "recommendations": state.recommendations(lists["VerticalPodAutoscaler"], running)
         if cluster.knows("autoscaling.k8s.io/v1", "VerticalPodAutoscaler")
@@ -195,3 +195,10 @@ def _told(function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
     except PlatformError as failure:
         return failure
+
+
+def _why(found: Any) -> str:
+    """What a page has room for of an error; a refused handshake brings all its headers."""
+    if not isinstance(found, PlatformError):
+        return ""
+    return ": ".join(part for part in (found.what, found.found.partition(" -+-+- ")[0]) if part)
