@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import subprocess
+import threading
 import time
+from typing import IO
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.concurrency import sleep
 
@@ -136,18 +139,20 @@ def run(
         encoding="utf-8",
         errors="replace",
     )
+    # communicate() would not go on to write after a time limit of its own: what a pipe does not hold (64 KiB) would
+    # never come.
+    pipe, process.stdin = process.stdin, None
+    threading.Thread(target=_feed, args=(pipe, stdin), daemon=True).start()
     ends = time.monotonic() + timeout_seconds
-    given: str | None = stdin
     try:
         while True:
             # In a thread of ours only a look tells that whoever waits for it has been interrupted.
             sleep(0)
             left = ends - time.monotonic()
             try:
-                output, errors = process.communicate(given, timeout=max(0.0, min(_LOOK_SECONDS, left)))
+                output, errors = process.communicate(timeout=max(0.0, min(_LOOK_SECONDS, left)))
                 return process.returncode, output, errors
             except subprocess.TimeoutExpired:
-                given = None
                 if left <= 0:
                     _end(process)
                     output, errors = process.communicate()
@@ -155,6 +160,14 @@ def run(
     except BaseException:
         _end(process)
         raise
+
+
+def _feed(pipe: IO[str] | None, text: str) -> None:
+    # Who ends early reads no more.
+    with contextlib.suppress(OSError, ValueError):
+        if pipe:
+            with pipe:
+                pipe.write(text)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -127,6 +127,16 @@ def test_a_program_that_takes_too_long_is_ended(program: str, monkeypatch: pytes
     assert code is None and time.monotonic() - began < 10
 
 
+def test_who_is_late_to_read_gets_all_of_much_text() -> None:
+    """Later than the first look at it; a pipe holds 64 KiB."""
+    program = "import sys, time; time.sleep(1); print(len(sys.stdin.read()))"
+    assert process.run([sys.executable, "-c", program], dict(os.environ), "x" * 100_000, 20)[:2] == (0, "100000\n")
+
+
+def test_who_reads_nothing_of_it_ends_by_itself() -> None:
+    assert process.run([sys.executable, "-c", "pass"], dict(os.environ), "x" * 1_000_000, 20) == (0, "", "")
+
+
 def test_much_text_goes_in_and_out() -> None:
     text = "x" * 1_000_000
     program = "import sys; text = sys.stdin.read(); print(text, end=''); print(len(text), file=sys.stderr)"
