@@ -139,8 +139,8 @@ def run(
         encoding="utf-8",
         errors="replace",
     )
-    # By a thread: communicate() called again after its time writes no more of what it was given first (CPython before 3.15),
-    # and a program that was slow to read more than a pipe holds would wait for ever.
+    # By a thread: communicate() called again after its time writes no more of what it was given first (CPython before
+    # 3.15), and a program that was slow to read more than a pipe holds would wait for ever.
     pipe, process.stdin = process.stdin, None
     threading.Thread(target=_feed, args=(pipe, stdin), daemon=True).start()
     ends = time.monotonic() + timeout_seconds
