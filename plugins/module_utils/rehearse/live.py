@@ -18,6 +18,7 @@ KINDS = (
     ("v1", "Node"),
     ("v1", "Pod"),
     ("v1", "PersistentVolumeClaim"),
+    ("v1", "PersistentVolume"),
     ("v1", "Service"),
     ("networking.k8s.io/v1", "Ingress"),
     ("apps/v1", "Deployment"),

@@ -64,6 +64,8 @@ class Loss:
     waiting: list[Pod] = field(default_factory=list)
     running: Counter[str] = field(default_factory=Counter)
     """The pods of each workload that have a node afterwards."""
+    zones: frozenset[str] = frozenset()
+    """Those that have nodes afterwards."""
     seconds: float = 0.0
     unfinished: tuple[str, ...] = ()
     refusals: int = 0
@@ -164,7 +166,9 @@ def lost(check: str, losses: list[Loss], good: str, bad: str, to_do: str, whole_
     for loss in losses:
         free = []
         for pod in loss.waiting:
-            kept = any(text in pod.why for text in (*_BOUND, *_SPREAD))
+            # The scheduler names only the first reason of each node: where its volume is counts too.
+            away = bool(pod.home) and bool(loss.zones) and pod.home not in loss.zones
+            kept = away or any(text in pod.why for text in (*_BOUND, *_SPREAD))
             if not whole_zone or not kept:
                 free.append(pod)
         wrong += waiting_lines(free, f"{loss.what}: ")

@@ -598,8 +598,11 @@ class Rehearsal:
         live = trials.live
         found = promises.blockers(live.of("Pod"), live.of("PodDisruptionBudget"))
         clouds_own = {of: why for of, why in found.items() if f" {clouds.NAMESPACE}/" in of}
-        ours = [f"{of}: {why}" for of, why in found.items() if of not in clouds_own]
+        # Who says so of itself is meant to stay: its data would move.
+        meant = sorted(of for of, why in found.items() if promises.SAFE_TO_EVICT in why and of not in clouds_own)
+        ours = [f"{of}: {why}" for of, why in found.items() if of not in clouds_own and of not in meant]
         said = f"; of the cloud's own, {', '.join(sorted(clouds_own))} may keep a node" if clouds_own else ""
+        said += f"; {', '.join(meant)} say that they are to be left where they are" if meant else ""
         self.found.append(
             promises.verdict(
                 "scale_in",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,8 @@ class Pod:
     memory: int
     why: str = ""
     """Why it has no node, as the scheduler says it."""
+    home: str = ""
+    """The zone in which its volume is."""
 
     @property
     def of(self) -> str:
@@ -97,7 +99,9 @@ class Snapshot:
         return {of: count - have[of] for of, count in self.wanted.items() if count > have[of]}
 
 
-def taken(nodes: Iterable[Object], pods: Iterable[Object], workloads: Iterable[Object]) -> Snapshot:
+def taken(
+    nodes: Iterable[Object], pods: Iterable[Object], workloads: Iterable[Object], volumes: Iterable[Object] = ()
+) -> Snapshot:
     """The snapshot of live objects. ``workloads`` are Deployments and StatefulSets."""
     found = Snapshot()
     for node in nodes:
@@ -115,9 +119,10 @@ def taken(nodes: Iterable[Object], pods: Iterable[Object], workloads: Iterable[O
     workloads = list(workloads)
     found.nodes.sort(key=lambda one: (one.zone, one.name))
     zones = {node.name: node.zone for node in found.nodes}
+    homes = dict(_homes(volumes))
     for pod in pods:
         if lasts(pod):
-            found.pods.append(_pod(pod, zones))
+            found.pods.append(_pod(pod, zones, homes))
     found.pods.sort(key=lambda one: (one.namespace, one.workload, one.name))
     for workload in workloads:
         metadata = workload["metadata"]
@@ -145,7 +150,17 @@ def lasts(pod: Object) -> bool:
     return not over and not pod["metadata"].get("deletionTimestamp")
 
 
-def _pod(pod: Object, zones: dict[str, str]) -> Pod:
+def _homes(volumes: Iterable[Object]) -> Iterator[tuple[tuple[str, str], str]]:
+    """The zone of each volume, by the claim that it belongs to."""
+    for volume in volumes:
+        claim, affinity = volume["spec"].get("claimRef") or {}, volume["spec"].get("nodeAffinity") or {}
+        for term in (affinity.get("required") or {}).get("nodeSelectorTerms") or []:
+            for rule in term.get("matchExpressions") or []:
+                if rule["key"] == ZONE:
+                    yield (claim.get("namespace", ""), claim.get("name", "")), rule["values"][0]
+
+
+def _pod(pod: Object, zones: dict[str, str], homes: dict[tuple[str, str], str]) -> Pod:
     metadata, spec = pod["metadata"], pod["spec"]
     kind, workload = owner(pod)
     node = spec.get("nodeName") or ""
@@ -161,6 +176,15 @@ def _pod(pod: Object, zones: dict[str, str]) -> Pod:
         int(pod_requests(spec, "cpu", {}, where) * 1000),
         int(pod_requests(spec, "memory", {}, where)),
         "" if node else why(pod),
+        next(
+            (
+                homes[metadata["namespace"], volume["persistentVolumeClaim"]["claimName"]]
+                for volume in spec.get("volumes") or []
+                if "persistentVolumeClaim" in volume
+                and (metadata["namespace"], volume["persistentVolumeClaim"]["claimName"]) in homes
+            ),
+            "",
+        ),
     )
 
 

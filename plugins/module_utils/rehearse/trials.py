@@ -70,7 +70,7 @@ class Trials:
         """As it is now."""
         live = self.live
         workloads = live.of("Deployment") + live.of("StatefulSet")
-        return snapshots.taken(live.of("Node"), live.of("Pod"), workloads)
+        return snapshots.taken(live.of("Node"), live.of("Pod"), workloads, live.of("PersistentVolume"))
 
     def settled(self, ready: bool = False, seconds: float = SETTLE_SECONDS) -> Snapshot:
         """Wait until the scheduler has answered for every pod and nothing moves any more; with ``ready`` until all of
@@ -193,7 +193,8 @@ class Trials:
             moves(before.ours, after.ours, lambda pod: pod.node in names),
             after.pending,
             Counter(pod.of for pod in after.ours if pod.node),
-            round(time.monotonic() - began, 1),
+            frozenset(after.zones()),
+            seconds=round(time.monotonic() - began, 1),
             before=snapshots.drawn(before),
             after=snapshots.drawn(after),
         )

@@ -100,6 +100,15 @@ def test_a_lost_zone_keeps_what_its_disks_keep_and_nothing_else(waiting, running
     assert promises.lost("zone_lost", [loss], "good", "bad", "add nodes", whole_zone=True).result == result
 
 
+def test_a_volume_in_the_lost_zone_keeps_its_pod_whatever_else_the_nodes_lack():
+    """The scheduler says what a node lacks first, which is processor before it is a disk."""
+    waits = Pod("shop", "db-1", "StatefulSet", "db", "", "", False, 100, 1, NO_ROOM, "a")
+    running = Counter({"StatefulSet shop/db": 2})
+    for zones, result in ((frozenset("bc"), HOLDS), (frozenset("abc"), FAILS)):
+        loss = Loss("a lost", waiting=[waits], running=running, zones=zones)
+        assert promises.lost("zone_lost", [loss], "good", "bad", "more", whole_zone=True).result == result
+
+
 def test_a_lost_node_keeps_nobody():
     loss = Loss("node-a lost", waiting=[pod(1, workload="redis", kind="StatefulSet", why=BOUND)])
     found = promises.lost("node_lost", [loss], "good", "bad", "add nodes", whole_zone=False)
