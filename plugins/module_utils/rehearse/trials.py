@@ -130,16 +130,16 @@ class Trials:
             elif ready and kind != "Job" and not snapshots.is_ready(pod):
                 return None
             state.add((pod["metadata"]["uid"], node, why))
-        for workload in live.of("Deployment") + live.of("StatefulSet"):
-            metadata, spec = workload["metadata"], workload["spec"]
-            of = f"{workload['kind']} {metadata['namespace']}/{metadata['name']}"
-            if (workload.get("status") or {}).get("observedGeneration", 0) < metadata.get("generation", 0):
+        for owner in live.of("Deployment") + live.of("StatefulSet"):
+            metadata, spec = owner["metadata"], owner["spec"]
+            of = f"{owner['kind']} {metadata['namespace']}/{metadata['name']}"
+            if (owner.get("status") or {}).get("observedGeneration", 0) < metadata.get("generation", 0):
                 return None
             wanted = 1 if spec.get("replicas") is None else spec["replicas"]
-            failure = snapshots.condition_of(workload, "ReplicaFailure")
+            failure = snapshots.condition_of(owner, "ReplicaFailure")
             refused = bool(failure and failure.get("status") == "True")
             # A StatefulSet makes a pod once the one before it is ready.
-            in_order = workload["kind"] == "StatefulSet" and of in stuck
+            in_order = owner["kind"] == "StatefulSet" and of in stuck
             if have[of] < wanted and not refused and not in_order:
                 return None
         return frozenset(state)
