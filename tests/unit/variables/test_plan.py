@@ -187,7 +187,7 @@ def test_production_at_the_designs_numbers(production: dict[str, Any]) -> None:
     assert pool["most"]["month"]["total"] > pool["least"]["month"]["total"] > 0
 
 
-@pytest.mark.parametrize(("inventory", "nodes"), [("production-eks", [9, 27]), ("production-gke", [12, 27])])
+@pytest.mark.parametrize(("inventory", "nodes"), [("production-eks", [12, 27]), ("production-gke", [12, 27])])
 def test_production_has_nodes_for_a_lost_zone_and_an_update(capacity_of, inventory: str, nodes: list[int]) -> None:
     pools = capacity_of(inventory)["pools"]
     assert [one["nodes"] for one in pools] == nodes
