@@ -101,6 +101,11 @@ options:
     type: list
     elements: str
     default: []
+  preflight_ignore:
+    description: 'The checks of M(lambda_microservice.platform.preflight) whose findings the inventory accepts.'
+    type: list
+    elements: str
+    default: []
   styles:
     description: The style sheets of the page.
     type: list

@@ -77,6 +77,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "folder": {"type": "path", "required": True},
     "state_dir": {"type": "path", "required": True},
     "accept": {"type": "list", "elements": "str", "default": []},
+    "preflight_ignore": {"type": "list", "elements": "str", "default": []},
     "styles": {"type": "list", "elements": "path", "default": []},
     "output": {"type": "path"},
     "json_output": {"type": "path"},
@@ -438,7 +439,7 @@ class Rehearsal:
             str(params["kubeconfig"]),
             str(params["context"]),
             str(images),
-            params["variables"].get("preflight_ignore") or [],
+            params["preflight_ignore"],
         )
         run = site.Site(params["playbook"], params["arguments"], params["folder"], over, self._progress)
         try:
