@@ -107,6 +107,30 @@ def test_every_alert_fires_and_stays_quiet(promtool: Path, tmp_path: Path) -> No
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+ADDED_UP = {"PodRestarts": "what each exporter has seen of a container's restarts"}
+"""Alerts whose value is of all exporters together, and why."""
+
+
+def test_an_exporter_whose_pod_is_replaced_changes_nothing(promtool: Path, tmp_path: Path) -> None:
+    """Meanwhile two tell of the same object, and so they seem to where Prometheus was away."""
+    files = []
+    for alert in CASES.keys() - ADDED_UP.keys():
+        tests = [test for test in cases_of(alert) if any("kube_" in each["series"] for each in test["input_series"])]
+        for test in tests:
+            twice = [
+                {**each, "series": each["series"].replace("}", f',instance="{instance}",pod="exporter-{instance}"}}')}
+                for each in test["input_series"]
+                for instance in ("a", "b")
+                if "kube_" in each["series"]
+            ]
+            others = [each for each in test["input_series"] if "kube_" not in each["series"]]
+            test["input_series"] = [*others, *twice]
+        files += [write_tests(tmp_path, alert, tests)] if tests else []
+    assert len(files) > 8
+    done = promtool_test(promtool, *files)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_wrong_expectation_would_be_found(promtool: Path, tmp_path: Path) -> None:
     test = cases_of("RedisMemory")[0]
     silent = {**test, "alert_rule_test": [{**test["alert_rule_test"][0], "exp_alerts": []}]}
