@@ -44,7 +44,7 @@ options:
     type: list
     elements: path
     default: []
-  inventory: {description: What the bundle is for, in its index., type: str, default: ''}
+  inventory: {description: 'What the bundle is for, as its index says.', type: str, default: ''}
   helm_binary:
     description: 'The helm program, a path or a name that is searched in C(PATH).'
     type: str

@@ -25,7 +25,7 @@ options:
     description: 'The registry, with a path where one is wanted, such as V(registry.example.com/lambda).'
     type: str
     required: true
-  oras_binary: {description: The oras program. Without it, the bundle's own., type: path}
+  oras_binary: {description: "The oras program. Without it, the bundle's own.", type: path}
 attributes:
   check_mode: {description: Asks the registry and writes nothing., support: full}
   diff_mode: {description: The result names what is pushed., support: none}

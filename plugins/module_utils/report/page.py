@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
-from typing import Any
+from typing import Any, Union
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.table import shown
 
 GOOD, BAD, DOUBTFUL = "green", "red", "orange"
 """Classes of the style sheet, each with 4.5:1 in both themes. A word says the same beside the colour."""
 
-Cell = str | tuple[str, str]
+Cell = Union[str, tuple[str, str]]  # noqa: UP007 - evaluated, and ansible-test's pylint assumes a Python without |
 """A text, or a text and its class."""
 
 
