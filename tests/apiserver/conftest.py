@@ -135,3 +135,27 @@ def registry(tmp_path_factory):
         yield f"localhost:{port}"
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def oras():
+    """The program that copies images."""
+    from .bundled import build_oras
+
+    return build_oras()
+
+
+@pytest.fixture
+def push(oras, registry, tmp_path):
+    """Push an image of this name and content; its reference by tag."""
+    from .bundled import push_image
+
+    return lambda name, content: push_image(oras, registry, tmp_path / "pushed" / name, name, content)
+
+
+@pytest.fixture
+def bundled(push, oras, tmp_path):
+    """Arguments of the module ``bundle`` for an inventory whose one chart runs two of a table's three images."""
+    from .bundled import small_inventory
+
+    return small_inventory(tmp_path, push, oras)

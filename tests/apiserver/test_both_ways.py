@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+from .bundled import bundle_of
 from .small_chart import SmallChart, helm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -492,6 +493,57 @@ def test_report(both, kubeconfig, tmp_path) -> None:
     )
     assert not any(result["failed"] or result["changed"] for result in results)
     assert [len(result["written"]) for result in results] == [0, 1, 1]
+
+
+def test_rehearse(both, kubeconfig, tmp_path) -> None:
+    """What is told before anything is started; a cluster of nodes that are played is made by `make rehearse` alone."""
+    data = ROOT / "roles/platform/files"
+    pool = {"name": "general", "type": "m5.2xlarge", "zones": ["a", "b", "c"], "min_count": 3, "max_count": 6}
+    arguments = {
+        "kubeconfig": kubeconfig,
+        "inventory": "NAMESPACE",
+        "components": [web()],
+        "variables": {"problems": []},
+        "node_pools": [pool],
+        "node_types": str(data / "capacity/node_types.yml"),
+        "clouds": str(data / "rehearsal"),
+        "stages": str(data / "rehearsal/stages.yml"),
+        "kwok_binary": "/nowhere/kwok",
+        "helm_binary": helm(),
+        "playbook": str(ROOT / "site.yml"),
+        "arguments": [],
+        "folder": str(ROOT),
+        "state_dir": str(tmp_path),
+    }
+    tasks = [
+        {"check_mode": True},
+        {"check_mode": True, "arguments": {"accept": ["nothing"]}},
+        {"check_mode": True, "arguments": {"node_pools": []}},
+        {"arguments": {"node_pools": [{**pool, "type": "m5.nonsense"}]}},
+    ]
+    results = both("rehearse", arguments, tasks)
+    assert [result["failed"] for result in results] == [False, True, True, True]
+
+
+def test_bundle(both, bundled) -> None:
+    arguments = {**bundled, "output": bundled["output"].replace("bundle.tar", "NAMESPACE.tar")}
+    tasks = [{"check_mode": True}, {}, {}, {"arguments": {"oras_binary": "/nowhere/oras"}}]
+    results = both("bundle", arguments, tasks)
+    assert [result["failed"] for result in results] == [False, False, False, True]
+    assert [result["changed"] for result in results[:3]] == [True, True, False]
+
+
+def test_unbundle(both, bundled, registry, tmp_path) -> None:
+    bundle_of(bundled)
+    arguments = {
+        "archive": bundled["output"],
+        "folder": str(tmp_path / "NAMESPACE"),
+        "registry": f"{registry}/NAMESPACE",
+    }
+    tasks = [{"check_mode": True}, {}, {}, {"arguments": {"registry": "https://registry.example.com"}}]
+    results = both("unbundle", arguments, tasks)
+    assert [result["failed"] for result in results] == [True, False, False, True]
+    assert [result["changed"] for result in results[1:3]] == [True, False]
 
 
 def test_stream(both) -> None:
