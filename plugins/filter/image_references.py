@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.image.reference import parse
 
 DOCUMENTATION = r"""
 name: image_references
@@ -111,14 +112,6 @@ def _table(table: Any, where: str) -> dict[str, dict[str, str]]:
     return checked
 
 
-def _split_host(repository: str) -> tuple[str, str]:
-    """Registry host (empty if none) and path. By Docker's rule a host has a dot or a colon, or is localhost."""
-    first, slash, rest = repository.partition("/")
-    if slash and (first == "localhost" or "." in first or ":" in first):
-        return first, rest
-    return "", repository
-
-
 def image_references(images: Any, built: Any = None, overrides: Any = None, registry: Any = "") -> dict[str, str]:
     """References of all images, by name."""
     if registry is None:
@@ -147,8 +140,9 @@ def image_references(images: Any, built: Any = None, overrides: Any = None, regi
             _fail(f"images.{name}.repository", None, _EXPECTED["repository"])
         if "tag" not in merged and "digest" not in merged:
             _fail(f"images.{name}", dict(merged), "a tag, a digest or both: an image without them changes by itself")
-        host, path = _split_host(merged["repository"])
-        reference = f"{prefix}/{path}" if prefix and not (host and "repository" in change) else merged["repository"]
+        named = parse(merged["repository"])
+        moves = prefix and not (named.host and "repository" in change)
+        reference = f"{prefix}/{named.path}" if moves else merged["repository"]
         if "tag" in merged:
             reference += ":" + merged["tag"]
         if "digest" in merged:

@@ -19,16 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.bundle import archive
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.bundle.registry import (
-    Oras,
-    host_and_path,
-    is_local,
-)
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.bundle.registry import Oras
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.capacity import COMPONENTS
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.charts import helm_program, render
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.concurrency import concurrently
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.helm.yaml import YAMLError, from_yaml
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.image.reference import parse
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.programs import Programs
 
 ARGUMENT_SPEC: dict[str, Any] = {
@@ -120,7 +117,7 @@ def used(table: dict[str, str], objects: Any) -> dict[str, str]:
     }
     known = set(table.values())
     for reference in sorted({text for text in _images(objects) if text not in known}):
-        parts = re.split("[@:]", host_and_path(reference)[1])[0].split("/")
+        parts = parse(reference).explicit().path.split("/")
         found[parts[-1] if parts[-1] not in found else "-".join(parts)] = reference
     return dict(sorted(found.items()))
 
@@ -159,15 +156,12 @@ def _resolved(wanted: dict[str, str], oras: Oras, programs: Programs) -> dict[st
 
     def one(item: tuple[str, str]) -> dict[str, str] | PlatformError:
         name, reference = item
-        bare, _at, pinned = reference.partition("@")
-        repository, colon, tag = bare.rpartition(":")
-        if not colon or "/" in tag:
-            repository, tag = bare, ""
+        wanted = parse(reference)
         try:
             digest = oras.digest(reference)
         except PlatformError as error:
             return error
-        if digest is None or (pinned and digest != pinned):
+        if digest is None or (wanted.digest and digest != wanted.digest):
             return PlatformError(
                 "a registry lacks an image",
                 where="%s: %s" % (name, reference),
@@ -176,7 +170,7 @@ def _resolved(wanted: dict[str, str], oras: Oras, programs: Programs) -> dict[st
                 fix="build it (playbooks/images.yml) or correct platform_images",
                 reason="registry",
             )
-        return {"repository": repository, "tag": tag, "digest": digest}
+        return {"repository": wanted.repository, "tag": wanted.tag, "digest": digest}
 
     with ThreadPoolExecutor(8) as pool, programs as dummy:  # noqa: F841
         answers = list(pool.map(one, wanted.items()))
@@ -312,7 +306,7 @@ def _copied(source: Path, target: Path) -> None:
 def _sbom(name: str, image: dict[str, str], params: dict[str, Any], folder: Path, programs: Programs) -> str:
     reference = pinned(image)
     environment = {"SYFT_CHECK_FOR_APP_UPDATE": "false"}
-    if is_local(reference):
+    if parse(reference).is_local:
         environment["SYFT_REGISTRY_INSECURE_USE_HTTP"] = "true"
     target = folder / ("%s.spdx.json" % name)
     argv = [params["syft_binary"], "scan", "registry:%s" % reference, "--quiet", "--output", "spdx-json=%s" % target]

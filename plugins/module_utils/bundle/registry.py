@@ -13,24 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.image.reference import parse
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.programs import Programs
 
 COPY_SECONDS = 1800
 ASK_SECONDS = 120
 _HAS_NONE = ("not found", "MANIFEST_UNKNOWN", "NAME_UNKNOWN")
-
-
-def host_and_path(reference: str) -> tuple[str, str]:
-    """(registry's host, the rest) of a reference. By Docker's rule a host has a dot or a colon, or is localhost."""
-    first, slash, rest = reference.partition("/")
-    if slash and (first == "localhost" or "." in first or ":" in first):
-        return first, rest
-    return "docker.io", reference if slash else "library/" + reference
-
-
-def is_local(reference: str) -> bool:
-    """Whether its registry is on this machine, where it has no TLS."""
-    return host_and_path(reference)[0].rpartition(":")[0] in ("localhost", "127.0.0.1", "[::1]")
 
 
 class Oras:
@@ -42,8 +30,8 @@ class Oras:
 
     def digest(self, reference: str) -> str | None:
         """The digest of what a registry has under this reference; None where it says that it has none."""
-        plain = ["--plain-http"] if is_local(reference) else []
-        argv = [self.binary, "manifest", "fetch", "--descriptor", *plain, _full(reference)]
+        plain = ["--plain-http"] if parse(reference).is_local else []
+        argv = [self.binary, "manifest", "fetch", "--descriptor", *plain, str(parse(reference).explicit())]
         answer = self.programs.run(argv, timeout_seconds=ASK_SECONDS)
         if answer.returncode != 0:
             if any(said in answer.stderr for said in _HAS_NONE):
@@ -53,12 +41,12 @@ class Oras:
 
     def into_layout(self, reference: str, layout: Path, name: str) -> None:
         """Copy an image into the layout, under this name."""
-        plain = ["--from-plain-http"] if is_local(reference) else []
-        self._copy([*plain, "--to-oci-layout", _full(reference), "%s:%s" % (layout, name)], reference)
+        plain = ["--from-plain-http"] if parse(reference).is_local else []
+        self._copy([*plain, "--to-oci-layout", str(parse(reference).explicit()), "%s:%s" % (layout, name)], reference)
 
     def out_of_layout(self, layout: Path, name: str, reference: str) -> None:
         """Copy an image of the layout into a registry."""
-        plain = ["--to-plain-http"] if is_local(reference) else []
+        plain = ["--to-plain-http"] if parse(reference).is_local else []
         self._copy([*plain, "--from-oci-layout", "%s:%s" % (layout, name), reference], reference)
 
     def _copy(self, arguments: Sequence[str], reference: str) -> None:
@@ -66,10 +54,6 @@ class Oras:
         answer = self.programs.run(argv, timeout_seconds=COPY_SECONDS)
         if answer.returncode != 0:
             raise _failed("an image cannot be copied", reference, answer.stderr)
-
-
-def _full(reference: str) -> str:
-    return "%s/%s" % host_and_path(reference)
 
 
 def _failed(what: str, reference: str, said: str) -> PlatformError:

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.image.reference import parse
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.programs import Programs
 
 ARGUMENT_SPEC: dict[str, Any] = {
@@ -285,9 +286,9 @@ def registry_digest(programs: Programs, repository: str, tag: str) -> str | None
 
     Docker asks, as it knows the credentials; it does not ask a registry of this machine, which has no TLS.
     """
-    host, _slash, path = repository.partition("/")
-    if host.split(":")[0] in ("localhost", "127.0.0.1"):
-        return _local_registry_digest(host, path, tag)
+    name = parse(repository)
+    if name.is_local:
+        return _local_registry_digest(name.host, name.path, tag)
     reference = "%s:%s" % (repository, tag)
     # Without --debug, Docker says "no such manifest" for a login that is missing, too.
     argv = ["docker", "--debug", "manifest", "inspect", "--verbose", reference]
@@ -300,7 +301,8 @@ def registry_digest(programs: Programs, repository: str, tag: str) -> str | None
             where=reference,
             found=_without_debugging(answer.stderr) or "exit code %d and no word" % answer.returncode,
             expected="its manifest, or that there is none",
-            fix="try it by hand: docker manifest inspect %s (after docker login %s)" % (reference, host),
+            fix="try it by hand: docker manifest inspect %s (after docker login %s)"
+            % (reference, name.explicit().host),
             reason="registry",
         )
     try:

@@ -15,6 +15,7 @@ from typing import Any
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.placement import Node
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.workloads import GIB
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.drift.images import digest_of
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.image.reference import parse
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.objects import Object
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.workloads import is_ready
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.secret import certificate
@@ -57,7 +58,7 @@ def images(pods: Iterable[Object]) -> list[dict[str, Any]]:
         # The status has a name of the runtime's choice, which may be the image's identity.
         names = {one["name"]: str(one.get("image") or "") for one in (pod.get("spec") or {}).get("containers") or []}
         for status in (pod.get("status") or {}).get("containerStatuses") or []:
-            name = names.get(status["name"], "").partition("@")[0]
+            name = str(parse(names.get(status["name"], ""))._replace(digest=""))
             digest = digest_of(str(status.get("imageID") or "")).removeprefix("sha256:")[:12]
             counts[name, digest] = counts.get((name, digest), 0) + 1
     return [{"image": name, "digest": digest, "pods": number} for (name, digest), number in sorted(counts.items())]

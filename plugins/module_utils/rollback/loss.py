@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.helm.manifest import Key, label_of
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.helm.release import Release
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.image.reference import parse
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.objects import Object
 
 _VERSION = re.compile(r"(?<![\w.])v?(\d+)(?:\.\d+)*(?![\w.])")
@@ -45,7 +46,7 @@ def _versions(
             continue
         newer, older = _images(obj), _images(after[key])
         for name in newer.keys() & older.keys():
-            mine, its = major(_tag(newer[name])), major(_tag(older[name]))
+            mine, its = major(parse(newer[name]).tag), major(parse(older[name]).tag)
             if mine is not None and its is not None and its < mine:
                 yield _loss(
                     "an older major version would meet data of a newer one",
@@ -88,11 +89,6 @@ def major(version: str) -> int | None:
 def _images(obj: Object) -> dict[str, str]:
     pod = (((obj.get("spec") or {}).get("template") or {}).get("spec")) or {}
     return {one["name"]: str(one.get("image") or "") for one in pod.get("containers") or []}
-
-
-def _tag(image: str) -> str:
-    name = image.partition("@")[0]
-    return name.rpartition(":")[2] if ":" in name.rpartition("/")[2] else ""
 
 
 def _loss(what: str, where: str, found: str, expected: str, fix: str) -> PlatformError:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.bundle import archive
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.bundle.registry import Oras, host_and_path
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.bundle.registry import Oras
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.image.reference import parse
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.programs import Programs
 
 ARGUMENT_SPEC: dict[str, Any] = {
@@ -52,7 +53,7 @@ def run(params: dict[str, Any], check_mode: bool, diff: bool, progress: Callable
     elif not is_new:
         archive.check(unpacked)
     table = {
-        name: {**image, "repository": "%s/%s" % (registry, host_and_path(image["repository"])[1])}
+        name: {**image, "repository": "%s/%s" % (registry, parse(image["repository"]).explicit().path)}
         for name, image in index["images"].items()
     }
     with Programs() as programs:

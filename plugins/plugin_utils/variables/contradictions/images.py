@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.image.reference import parse
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.contradictions.finding import (
     NotChecked,
     Values,
@@ -67,8 +68,7 @@ def _registry(values: Values) -> Iterator[PlatformError]:
             )  # fmt: skip
             continue
         repository = str(deep(changes, name, "repository") or deep(table, name, "repository"))
-        host, slash, _path = repository.partition("/")
-        if not mirror and not (slash and (host == "localhost" or "." in host or ":" in host)):
+        if not mirror and not parse(repository).host:
             yield contradiction(
                 f"the image {name} is ours, and no registry has it",
                 f"{repository}, without a registry",

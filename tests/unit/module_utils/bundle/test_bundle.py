@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.bundle.bundle import used
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.bundle.registry import (
-    host_and_path,
-    is_local,
-)
 
 DIGEST = "sha256:" + "a" * 64
 TABLE = {
@@ -44,21 +39,3 @@ def test_what_the_table_does_not_have_gets_a_name_of_its_own() -> None:
         "openfaas-gateway": "ghcr.io/openfaas/gateway:0.27",
         "redis": TABLE["redis"],
     }
-
-
-@pytest.mark.parametrize(
-    ("reference", "parts"),
-    [
-        ("redis:8", ("docker.io", "library/redis:8")),
-        ("grafana/grafana:12", ("docker.io", "grafana/grafana:12")),
-        ("localhost:5001/lambda/redis:8", ("localhost:5001", "lambda/redis:8")),
-        ("registry.example.com/a/b@" + DIGEST, ("registry.example.com", "a/b@" + DIGEST)),
-    ],
-)
-def test_a_reference_is_read_as_docker_reads_it(reference: str, parts: tuple[str, str]) -> None:
-    assert host_and_path(reference) == parts
-
-
-def test_only_a_registry_of_this_machine_is_without_tls() -> None:
-    assert is_local("localhost:5001/a") and is_local("127.0.0.1:5000/a")
-    assert not is_local("localhost.example.com:5000/a") and not is_local("registry.example.com/localhost:5000/a")
