@@ -24,37 +24,11 @@ extends_documentation_fragment:
   - lambda_microservice.platform.attributes
   - lambda_microservice.platform.attributes.in_process
   - lambda_microservice.platform.components
+  - lambda_microservice.platform.components.node_pools
 requirements:
   - helm 3.13 or later, or helm 4, on the machine that runs the module
   - PyYAML >= 3.11 (Python)
 options:
-  node_pools:
-    description: The pools of C(platform_node_pools). Without them the design's type of node is assumed, in three zones.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      name: {description: The pool's name., type: str, required: true}
-      type:
-        description: 'The type of its nodes, of O(node_types) or O(own_node_types).'
-        type: str
-        required: true
-      zones:
-        description: 'The zones that its nodes are in, in turn.'
-        type: list
-        elements: str
-        required: true
-      min_count:
-        description: 'How many nodes it has at the least, in all zones together.'
-        type: int
-        required: true
-      max_count: {description: How many it may grow to., type: int, required: true}
-      labels: {description: Labels of its nodes., type: dict, default: {}}
-      taints:
-        description: 'Taints of its nodes, each with C(key), C(value) and C(effect).'
-        type: list
-        elements: dict
-        default: []
   node_types:
     description: 'The file with types of nodes, see C(roles/platform/files/capacity).'
     type: path

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: drift
 short_description: Tell what of the running platform is not as the inventory would have it
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Renders what C(site.yml) would install and compares it with the cluster. It is the modules that would bring the
     platform there that say, in check mode, what they would do, so what is no change for them is no drift - counts that

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: rehearse
 short_description: Try an inventory at its full size on simulated nodes
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - On a new kind cluster of this machine that has its control plane alone, makes the nodes that O(node_pools) names,
     which kwok plays, and runs C(site.yml) with the inventory against it.
@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - lambda_microservice.platform.attributes
   - lambda_microservice.platform.attributes.in_process
   - lambda_microservice.platform.components
+  - lambda_microservice.platform.components.node_pools
   - kubernetes.core.k8s_auth_options
 requirements:
   - kwok 0.8, which C(tools/go-programs kwok) builds
@@ -38,33 +39,6 @@ options:
     description: The values of all variables. The action plugin gives those that the module C(variables) has registered.
     type: dict
     default: {}
-  node_pools:
-    description: The pools of nodes. The action plugin gives C(platform_node_pools).
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      name: {description: The pool's name., type: str, required: true}
-      type:
-        description: 'The type of its nodes, of O(node_types) or O(own_node_types).'
-        type: str
-        required: true
-      zones:
-        description: 'The zones that its nodes are in, in turn.'
-        type: list
-        elements: str
-        required: true
-      min_count:
-        description: 'How many nodes it has at the least, in all zones together.'
-        type: int
-        required: true
-      max_count: {description: How many it may grow to., type: int, required: true}
-      labels: {description: Labels of its nodes., type: dict, default: {}}
-      taints:
-        description: 'Taints of its nodes, each with C(key), C(value) and C(effect).'
-        type: list
-        elements: dict
-        default: []
   node_types:
     description: 'The file with types of nodes, see C(roles/platform/files/capacity). The action plugin gives that one.'
     type: path

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: report
 short_description: Draw the running platform on one page
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Writes one HTML page, which needs nothing else, for a phone and a screen, in light and dark - versions, replicas by
     zone, endpoints, certificates and their end, backups and their age, the last drills, the alerts that fire, what

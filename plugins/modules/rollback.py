@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: rollback
 short_description: Bring one release back to a revision that it had
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Helm makes a new revision of what an older one was, from the records that it keeps (10 for each release). Nothing is
     rendered, so neither the chart nor the inventory of that day is needed.

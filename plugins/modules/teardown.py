@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: teardown
 short_description: Remove what the platform has made, and nothing else
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Removes releases, batches of objects and Secrets in the reverse order of C(site.yml). What is not there is passed
     over, so a run that was cut off is finished by the next.
