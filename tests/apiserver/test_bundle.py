@@ -37,6 +37,9 @@ def test_what_an_inventory_runs_comes_out_of_another_registry_with_its_digests(
     assert arrived["pushed"] == ["helper", "one"] and arrived["changed"]
     again = run(unbundle, **arguments)
     assert not again["changed"] and not again["pushed"]
+    # As a run that was cut off leaves it.
+    next((tmp_path / "there/bundle/images/blobs").rglob("*/*")).unlink()
+    assert run(unbundle, **arguments)["changed"] and not run(unbundle, **arguments)["changed"]
 
     table = json.loads((tmp_path / "there/images.json").read_text())
     assert {name: image["digest"] for name, image in table.items()} == {

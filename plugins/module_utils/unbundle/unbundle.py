@@ -46,12 +46,10 @@ def run(params: dict[str, Any], check_mode: bool, diff: bool, progress: Callable
         )
     index = archive.index_of(source)
     unpacked = folder / "bundle"
-    is_new = _index_text(unpacked) != json.dumps(index, sort_keys=True)
+    is_new = not _is_unpacked(index, unpacked)
     if is_new and not check_mode:
         progress("unpacking %s into %s" % (source.name, folder))
         archive.unpack(source, unpacked)
-    elif not is_new:
-        archive.check(unpacked)
     table = {
         name: {**image, "repository": "%s/%s" % (registry, parse(image["repository"]).explicit().path)}
         for name, image in index["images"].items()
@@ -75,11 +73,15 @@ def run(params: dict[str, Any], check_mode: bool, diff: bool, progress: Callable
     }
 
 
-def _index_text(unpacked: Path) -> str:
+def _is_unpacked(index: dict[str, Any], unpacked: Path) -> bool:
+    """Whether all of this bundle is there, whole: a run may have been cut off."""
     try:
-        return json.dumps(json.loads((unpacked / archive.INDEX).read_text(encoding="utf-8")), sort_keys=True)
-    except (OSError, ValueError):
-        return ""
+        if json.loads((unpacked / archive.INDEX).read_text(encoding="utf-8")) != index:
+            return False
+        archive.check(unpacked)
+    except (OSError, ValueError, PlatformError):
+        return False
+    return True
 
 
 def _oras(params: dict[str, Any], unpacked: Path, check_mode: bool) -> str:
