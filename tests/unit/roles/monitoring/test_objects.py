@@ -148,17 +148,3 @@ def test_receivers_reach_alertmanager_s_configuration_by_reference(collections, 
     assert "/etc/alertmanager/secrets/hook/url" in json.dumps(configuration)
     egress = of(batch, "NetworkPolicy")["alertmanager"]["spec"]["egress"]
     assert any("ipBlock" in peer for rule in egress for peer in rule["to"])
-
-
-@pytest.mark.parametrize(
-    ("program", "said"), [("false", "Alertmanager refuses its configuration"), ("/nowhere", "There is no amtool")]
-)
-def test_what_amtool_refuses_changes_nothing(collections, tmp_path, program, said):
-    receivers = [{"name": "hook", "type": "webhook", "secret": {"name": "hook", "key": "url"}}]
-    given = json.dumps(
-        {"monitoring_receivers": receivers, "monitoring_enabled": True, "monitoring_amtool_binary": program}
-    )
-    done = run(collections, "site", *TAGS, "-e", given, folder=tmp_path)
-    assert done.rc != 0
-    assert said in done.output
-    assert not [asked for asked in done.asked("policy") if asked["name"] == "monitoring"]
