@@ -95,6 +95,10 @@ def test_it_counts_what_the_roles_ask_their_modules_for(
         (one.namespace, one.name, one.least, one.most, one.cpu / 1000, round(one.memory / GIB, 3)) for one in workloads
     }
     assert len(workloads) == len(production["workloads"]) > 15
+    # Nothing else on a new node keeps its agents away: they have no other place.
+    priorities = {obj["metadata"]["name"]: obj["value"] for obj in objects if obj["kind"] == "PriorityClass"}
+    agents = {one.name: priorities.get(one.priority) for one in workloads if one.kind == "DaemonSet"}
+    assert agents and set(agents.values()) == {max(priorities.values())}, agents
 
 
 def test_the_classes_that_the_foundation_makes_are_planned() -> None:
