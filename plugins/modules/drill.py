@@ -96,10 +96,11 @@ options:
         C(shares) (language to a whole number, 1 where it is not named) says how often each is executed, and with
         V(session) how often a session is asked for and nothing executed.
       - Any other writes to a store, from a pod in C(namespace), with C(rate) writes a second (200) to C(url)
-        (V(redis://HOST:PORT), a connection URI of PostgreSQL, or V(openfaas://HOST:PORT), where a write is a call of
-        the runtime of Python that is queued, and is there if its end is known). C(app) and C(port) are the pods that
-        the URL leads to, for a NetworkPolicy. C(credentials) is a Secret with username and password, where the store
-        asks for them, C(authority) one with C(ca.crt). C(timeout_seconds) is 3.
+        (V(rediss://HOST:PORT?cacert=/run/authority/ca.crt), a connection URI of PostgreSQL, or
+        V(openfaas://HOST:PORT), where a write is a call of the runtime of Python that is queued, and is there if its
+        end is known). C(app) and C(port) are the pods that the URL leads to, for a NetworkPolicy. C(credentials) is a
+        Secret with username and password, where the store asks for them, C(authority) one with C(ca.crt), at
+        V(/run/authority). C(timeout_seconds) is 3.
     type: dict
     required: true
   targets:
@@ -183,10 +184,11 @@ EXAMPLES = r"""
     loads:
       redis:
         namespace: data-services
-        url: redis://redis-master:6379
+        url: rediss://redis-master:6379?cacert=/run/authority/ca.crt
         app: redis-haproxy
         port: 6379
         credentials: redis-drill
+        authority: redis-ca
     drills:
       - name: Redis master killed
         load: redis

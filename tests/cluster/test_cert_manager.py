@@ -38,7 +38,7 @@ class DataServices(Release):
 
     def role(self, source: str, *options: str, tags: str = "data_services", **variables: Any) -> tuple[int, str]:
         """site.yml with the certificates of ``source``."""
-        given = {**SMALL, "data_services_postgresql_tls_source": source, **variables}
+        given = {**SMALL, "data_services_tls_source": source, **variables}
         return playbook("site.yml", "--tags", tags, *options, data_services_namespace=self.namespace, **given)
 
     def read(self, *what: str) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def test_without_cert_manager_there_is_one_clear_error(services: DataServices) -
     skip_beside_another(services)
     code, said = services.role("cert_manager", tags="data_services_secret")
     assert code != 0
-    assert "install cert-manager, or set data_services_postgresql_tls_source to self_signed" in said
+    assert "install cert-manager, or set data_services_tls_source to self_signed" in said
     assert said.count("fatal:") == 1 and "failed=1" in said
     # It may be installed until then.
     code, said = services.role("cert_manager", "--check")

@@ -1,4 +1,4 @@
-"""playbooks/rotate-postgresql.yml on a running platform that may be broken: no login and no commit of a client fails.
+"""playbooks/rotate.yml on a running platform that may be broken: no login and no commit of a client fails.
 
 A pod in the controller's namespace does what a client does, through PgBouncer: it holds connections and commits on them
 all the time, and logs in anew with what is mounted at that moment. INVENTORY is the inventory, if not the local one.
@@ -77,7 +77,7 @@ while True:
 
 
 def rotate(clients: str) -> tuple[int, str]:
-    return playbook("playbooks/rotate-postgresql.yml", rotate_clients=clients)
+    return playbook("playbooks/rotate.yml", rotate_clients=clients)
 
 
 @pytest.fixture

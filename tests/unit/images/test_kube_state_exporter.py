@@ -67,7 +67,7 @@ DOCUMENTED = {
     "kube_statefulset_status_replicas_ready": {"namespace", "statefulset"},
 }
 OURS = {
-    "platform_certificate_expiry_seconds": OF_A_POD | {"secret"},
+    "platform_certificate_expiry_seconds": {"namespace", "secret"},
     "platform_restore_rehearsed_seconds": {"namespace"},
 }
 REHEARSED = ROOT / "playbooks/tasks/restore-rehearsed.yml"
@@ -80,11 +80,14 @@ def metadata(name: str, namespace: str = "data-services", **further: Any) -> dic
 
 # As the API server answers: a status field that is 0 or false is mostly left out.
 OBJECTS: dict[str, list[dict[str, Any]]] = {
+    "api/v1/configmaps?fieldSelector=metadata.name%3Dcertificates": [
+        {"metadata": metadata("certificates"), "data": {"pgbouncer-tls": "2027-11-30T01:02:03Z", "unknown-tls": ""}},
+        {"metadata": metadata("certificates", "ingress")},
+    ],
     "api/v1/pods": [
         {
             "metadata": metadata(
                 "pgbouncer-5d",
-                annotations={"certificate-expires": "2027-11-30T01:02:03Z"},
                 ownerReferences=[{"kind": "ReplicaSet", "name": "pgbouncer", "controller": True}],
             ),
             "spec": {
@@ -260,7 +263,7 @@ def test_upstream_is_asked_for_the_same_series() -> None:
         ("kube_pod_info", {"created_by_kind": "ReplicaSet", "priority_class": "platform-data", "pod_ip": "10.244.1.7"}, 1),
         ("kube_pod_info", {"pod": "new", "node": "", "host_network": "false"}, 1),
         # date -d 2027-11-30T01:02:03Z +%s
-        ("platform_certificate_expiry_seconds", {"secret": "pgbouncer-tls", "pod": "pgbouncer-5d"}, 1827536523),
+        ("platform_certificate_expiry_seconds", {"secret": "pgbouncer-tls", "namespace": "data-services"}, 1827536523),
         ("kube_deployment_status_replicas_available", {"deployment": "pgbouncer"}, 1),
         ("kube_deployment_status_replicas_available", {"deployment": "none"}, 0),
         ("kube_deployment_metadata_generation", {"deployment": "pgbouncer"}, 3),
