@@ -317,7 +317,7 @@ def test_what_is_no_quantity_is_said(exporter: ModuleType) -> None:
 def test_beside_upstreams_only_what_that_has_not_is_asked_for(exporter: ModuleType) -> None:
     kinds = exporter.kinds("platform_")
     assert {name for _, series in kinds.values() for name in series} == set(OURS)
-    assert set(kinds) == {"api/v1/pods", "api/v1/namespaces"}
+    assert set(kinds) == {"api/v1/configmaps?fieldSelector=metadata.name%3Dcertificates", "api/v1/namespaces"}
 
 
 def test_the_playbooks_note_a_rehearsal_as_it_is_read(exporter: ModuleType) -> None:
@@ -397,7 +397,7 @@ def api_server(tmp_path: Path) -> Iterator[tuple[int, list[dict[str, str]]]]:
 
         def do_GET(self) -> None:
             asked.append({"path": self.path, "authorization": self.headers["Authorization"]})
-            body = json.dumps({"items": OBJECTS[self.path.split("?")[0].lstrip("/")]}).encode()
+            body = json.dumps({"items": OBJECTS[self.path[1:].removesuffix("resourceVersion=0")[:-1]]}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -433,4 +433,6 @@ def test_it_asks_the_api_server_with_the_token_of_now(
     found = parsed(generate_latest(registry).decode())
     assert value(found, "kube_pod_container_status_restarts_total", container="pgbouncer") == 4
     assert [entry["authorization"] for entry in asked] == [f"Bearer {token}" for token in ("first", "second") for _ in OBJECTS]
-    assert {entry["path"] for entry in asked} == {f"/{path}?resourceVersion=0" for path in OBJECTS}
+    assert {entry["path"] for entry in asked} == {
+        f"/{path}{'&' if '?' in path else '?'}resourceVersion=0" for path in OBJECTS
+    }
