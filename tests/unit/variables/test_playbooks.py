@@ -404,14 +404,8 @@ def test_an_authority_is_known_before_it_signs_and_the_one_before_is_forgotten_l
 
 
 def test_what_people_outside_hold_ends_when_that_is_said(ansible: Ansible):
-    given = (
-        "-e",
-        "ingress_authentication=api_key",
-        "-e",
-        "ingress_api_key_clients=shop",
-        "--tags",
-        "api_keys,edge_authority",
-    )
+    edge = {"ingress_authentication": "api_key", "ingress_api_key_clients": ["shop"], "ingress_trust_user_id": False}
+    given = ("-e", json.dumps(edge), "--tags", "api_keys,edge_authority")
     envoy = ("settled", {"apps": ["envoy"]})
     begun = ansible("rotate", *TABLE, *ALONE, *given)
     assert begun.rc == 0, begun.output
