@@ -112,6 +112,7 @@ def unsettled(cluster: Cluster, servers: list[Object], commands: list[Object]) -
         done = run_in_pod(cluster, entry["namespace"], pod, entry["command"], container=entry.get("container"))
         return "" if done.code == 0 else f"{' '.join(entry['command'][:3])} says not yet"
 
+    looks: list[tuple[Callable[[Object, str], str], Object, str]]
     looks = [(served, entry, pod) for entry in servers for pod in _pods(cluster, entry)]
     looks += [(ran, entry, pod) for entry in commands for pod in _pods(cluster, entry)]
     found = concurrently(lambda look: look[0](look[1], look[2]), looks)
