@@ -37,6 +37,11 @@ options:
     description: 'Further ones, and others of the same name, in its form.'
     type: dict
     default: {}
+  problems:
+    description: 'What the module C(variables) has found wrong, told with all else that is.'
+    type: list
+    elements: dict
+    default: []
   prices: {description: The file with prices., type: path, required: true}
   design: {description: The file with the table that the result is compared with., type: path, required: true}
   styles: {description: The style sheets of the page., type: list, elements: path, required: true}

@@ -5,8 +5,9 @@
 
 It follows the default scheduler where numbers decide: requests against what nodes have, taints and selectors, spread
 over zones and nodes, the emptiest node first, preemption. Pods come as site.yml brings them and stay where they are:
-what is lost finds a place among those that stay, as it would, and not in the best of all orders. What it does not know:
-images, ports, limits of volumes, budgets, quotas. A rehearsal asks a real one.
+what is lost finds a place among those that stay, as it would, and not in the best of all orders. As months of updates
+and losses bring them into any order, what has to hold holds in several. What it does not know: images, ports, limits of
+volumes, budgets, quotas. A rehearsal asks a real one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from random import Random
 from typing import Any
+from zlib import crc32
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.workloads import (
     HOST,
@@ -25,6 +28,9 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.capac
 
 ENOUGH = 4
 """Where so many times the nodes that the sums ask for are not enough, no number is."""
+
+ORDERS = 8
+"""In so many orders components come, and one of equal nodes is taken: first that of site.yml."""
 
 ENDING_ROUNDS = 12
 """How many pods come one after the other while one ends: 45 s of grace, ready after 4."""
@@ -143,8 +149,10 @@ class Packing:
         nodes: Iterable[Node],
         at_most: bool,
         priorities: Mapping[str, int] | None = None,
+        order: int = 0,
     ) -> None:
         everything = list(workloads)
+        self.order = order
         self.priorities = priorities or {}
         self.daemons = [one for one in everything if one.per_node]
         self.pods: list[Pod] = []
@@ -155,7 +163,10 @@ class Packing:
         self._here: dict[tuple[Workload, int, str], Counter[str]] = {}
         self._come(nodes)
         lasting = [one for one in everything if not one.per_node and not one.passing and one.containers]
-        for component in dict.fromkeys(one.component for one in lasting):
+        components = list(dict.fromkeys(one.component for one in lasting))
+        if order:
+            Random(order).shuffle(components)  # noqa: S311 (no secret)
+        for component in components:
             for one in lasting:
                 if one.component == component:
                     self.pods += [Pod(one, number) for number in range(one.most if at_most else one.least)]
@@ -285,10 +296,11 @@ class Packing:
         hosts = {node.name: counts[HOST][node.name] for node in free}
         crowd = max(hosts.values())
 
-        def rank(node: Node) -> tuple[float, str]:
+        def rank(node: Node) -> tuple[float, int, str]:
             spread = 100 * (most + least - apart[node.name]) / most if most else 100
             alone = 100 * (crowd - hosts[node.name]) / crowd if crowd else 100
-            return -(2 * spread + 2 * alone + node.score(pod.workload)), node.name
+            tie = crc32(f"{self.order}/{node.name}".encode()) if self.order else 0
+            return -(2 * spread + 2 * alone + node.score(pod.workload)), tie, node.name
 
         return min(free, key=rank)
 
@@ -337,8 +349,8 @@ class Packing:
     # --- updates ----------------------------------------------------------------------------------------------------
 
     def update(self) -> list[Workload]:
-        """A rolling update of everything at once; the workloads that do not come to its end. Of a Deployment, a pod that
-        is replaced keeps its room until it has ended.
+        """A rolling update of everything at once; the workloads that do not come to its end. A Deployment's pod that is
+        replaced keeps its room until it has ended.
         """
         before = max((pod.revision for pod in self.pods), default=0)
         wanted = Counter(pod.workload for pod in self.pods)
@@ -411,12 +423,14 @@ def lose(
     workloads: list[Workload], nodes: list[Node], at_most: bool, priorities: Mapping[str, int] | None = None
 ) -> Losses:
     """Lose each node and each zone in turn, and drain each node, one after the other as a rehearsal does."""
-    packing = Packing(workloads, nodes, at_most, priorities)
-    node, of_node = _worst(_nodes_lost(packing))
-    zone, of_zone = _worst(_zones_lost(packing))
-    drained, of_drain = _worst(_drained(packing))
-    if of_drain.pending.total() > of_node.pending.total():
-        node, of_node = drained, of_drain
+    of_nodes: list[tuple[str, Placement]] = []
+    of_zones: list[tuple[str, Placement]] = []
+    for order in range(ORDERS):
+        packing = Packing(workloads, nodes, at_most, priorities, order)
+        of_nodes.append(_worst(_nodes_lost(packing)))
+        of_zones.append(_worst(_zones_lost(packing)))
+        of_nodes.append(_worst(_drained(packing)))
+    (node, of_node), (zone, of_zone) = _worst(of_nodes), _worst(of_zones)
     return Losses(
         zone, tuple(of_zone.pending.items()), tuple(of_zone.waiting.items()), node, tuple(of_node.pending.items())
     )
@@ -451,7 +465,10 @@ def updates_without_room(
     workloads: list[Workload], nodes: list[Node], at_most: bool, priorities: Mapping[str, int] | None = None
 ) -> list[Workload]:
     """The workloads whose rolling update does not end, when all are updated at once."""
-    return Packing(workloads, nodes, at_most, priorities).update()
+    stuck: set[Workload] = set()
+    for order in range(ORDERS):
+        stuck |= set(Packing(workloads, nodes, at_most, priorities, order).update())
+    return [one for one in workloads if one in stuck]
 
 
 def nodes_needed(
@@ -468,24 +485,25 @@ def nodes_needed(
     """
     least = max(len(zones), _least(workloads, like, at_most))
     for count in range(least, ENOUGH * (least + len(zones))):
-        packing = Packing(workloads, spread_nodes(like, zones, count), at_most, priorities)
-        whole = packing.now()
-        if not whole.fits:
-            if _never(whole, like):
-                return None
-            continue
-        if not lost or all(after.fits for after in _trials(packing, lost)):
-            if lost == "zone" and packing.update():
-                continue
+        nodes = spread_nodes(like, zones, count)
+        if all(_enough(Packing(workloads, nodes, at_most, priorities, order), lost) for order in range(ORDERS)):
             return count
+        if _never(place(workloads, nodes, at_most, priorities), like):
+            return None
     return None
 
 
-def _trials(packing: Packing, lost: str) -> Iterator[Placement]:
-    yield from (after for _name, after in _nodes_lost(packing))
-    if lost == "zone":
-        yield from (after for _name, after in _zones_lost(packing))
-    yield from (after for _name, after in _drained(packing))
+def _enough(packing: Packing, lost: str) -> bool:
+    """Whether all have a place, also when something is lost."""
+    if not packing.now().fits:
+        return False
+    if lost and not all(after.fits for _name, after in _nodes_lost(packing)):
+        return False
+    if lost == "zone" and not all(after.fits for _name, after in _zones_lost(packing)):
+        return False
+    if lost and not all(after.fits for _name, after in _drained(packing)):
+        return False
+    return lost != "zone" or not packing.update()
 
 
 def _least(workloads: Iterable[Workload], like: Node, at_most: bool) -> int:
