@@ -18,5 +18,5 @@ class ActionModule(PlannedAction):
         """The module's result, for the components that the task names or, without them, for those of site.yml."""
         seen = task_vars or {}
         if "components" not in self._task.args and CHECKED in seen:
-            self._task.args["components"] = self.planned(seen)
+            self._task.args["components"] = self.planned_or_why(seen)
         return super().run(tmp, task_vars)

@@ -28,7 +28,8 @@ class ActionModule(PlannedAction):
         given.setdefault("node_types", str(ROLES / "platform/files/capacity/node_types.yml"))
         given.setdefault("ignore", checked.get("preflight_ignore", []))
         if "components" not in given:
-            given["components"] = self._components(seen)
+            # Secrets are made in namespaces that releases are in: their rights are asked for with those.
+            given["components"] = self.planned_or_why(seen, ("chart", "policy"))
         if "versions" not in given:
             own = next(role.own for role in read_roles() if role.name == "platform")
             # Of a value that is wrong, the task before has told.
@@ -36,10 +37,3 @@ class ActionModule(PlannedAction):
                 rows = self.template({**own, **seen}, own["__platform_versions"])
                 given["versions"] = [row for row in rows if row["wanted"]]
         return super().run(tmp, task_vars)
-
-    def _components(self, seen: dict[str, Any]) -> list[dict[str, Any]]:
-        try:
-            # Secrets are made in namespaces that releases are in: their rights are asked for with those.
-            return self.planned(seen, ("chart", "policy"))
-        except AnsibleError as cause:
-            return [{"name": "platform", "unknown": [{"task": "its tables", "why": " ".join(str(cause).split())}]}]

@@ -30,7 +30,7 @@ class ActionModule(PlannedAction):
         given.setdefault("helm_binary", checked.get("platform_helm_binary") or "helm")
         given.setdefault("arguments", command_line(context.CLIARGS, seen.get("ansible_inventory_sources") or []))
         if "components" not in given:
-            given["components"] = self.planned(seen) if not checked.get("problems") else []
+            given["components"] = self.planned_or_why(seen)
         return super().run(tmp, task_vars)
 
 

@@ -12,8 +12,9 @@ version_added: 0.1.0
 description:
   - Renders what C(site.yml) would install, and adds up what it asks for - pods, CPU, memory and disks of each workload
     with its sidecars, at rest and with every autoscaler at its maximum.
-  - Says how many nodes of a type take that over the zones, also when one node or one zone is lost, and what nodes,
-    volumes, control plane and load balancer cost a month by a table of prices.
+  - Says how many nodes of a type take that over the zones, also when any node is lost or drained, and when any zone
+    is lost or everything is updated at once, in whatever order pods have come; and what nodes, volumes, control plane
+    and load balancer cost a month by a table of prices.
   - Puts every pod on the nodes of O(node_pools) as the scheduler would by its numbers, and tells who finds no place, at
     rest, at the most, when a node or a zone is lost, and in a rolling update.
   - No cluster is asked. What cannot be rendered here (a chart of a repository that does not answer) is named and not
@@ -37,6 +38,11 @@ options:
     description: 'Further ones, and others of the same name, in its form.'
     type: dict
     default: {}
+  problems:
+    description: 'What the module C(variables) has found wrong, told with all else that is.'
+    type: list
+    elements: dict
+    default: []
   prices: {description: The file with prices., type: path, required: true}
   design: {description: The file with the table that the result is compared with., type: path, required: true}
   styles: {description: The style sheets of the page., type: list, elements: path, required: true}

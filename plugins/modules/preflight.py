@@ -12,9 +12,10 @@ version_added: 0.1.0
 description:
   - Looks at the inventory, at what its roles would render, at the cluster and its nodes, and at what the current user
     may do. All findings stand in one table, with what was found, what is needed and what to do.
-  - Of the inventory it checks variables and their combinations, pools of nodes, charts that can be rendered, licences,
-    authentication at a public edge, backups that leave the cluster, digests of images, disruption budgets that let no
-    pod go, zones without a pool of nodes, and ports of the nodes that two ask for.
+  - Of the inventory it checks variables and their combinations, pools of nodes, charts that can be rendered, pods that
+    none of these nodes would hold, licences, authentication at a public edge, backups that leave the cluster, digests
+    of images, disruption budgets that let no pod go, zones without a pool of nodes, and ports of the nodes that two
+    ask for.
   - Of the cluster it checks that its certificate is verified, that its nodes are those that the inventory names, its
     version against the table of versions, room for the requests at rest, at the autoscalers' most and when a node or
     a zone is lost, nodes in the zones that are named, StorageClasses that are there or will be made and the CSI drivers

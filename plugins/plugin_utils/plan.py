@@ -187,6 +187,13 @@ class PlannedAction(InProcessAction):
         made = self._planned(task_vars, asked, None)
         return [{key: value for key, value in one.items() if key not in _OF_INSTALLED} for one in made]
 
+    def planned_or_why(self, task_vars: dict[str, Any], asked: tuple[str, ...] = ASKED) -> list[dict[str, Any]]:
+        """The same where variables are wrong, which the module tells beside what it can still see."""
+        try:
+            return self.planned(task_vars, asked)
+        except AnsibleError as cause:
+            return [{"name": "platform", "unknown": [{"task": "its tables", "why": " ".join(str(cause).split())}]}]
+
     def installed(self, task_vars: dict[str, Any], registered: Registered) -> list[dict[str, Any]]:
         """The whole plan, on a cluster that has something."""
         return self._planned(task_vars, INSTALLED, registered)

@@ -21,6 +21,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.capac
     nodes_needed,
     place,
     spread_nodes,
+    updates_without_room,
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.prices import Prices
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.table import lines
@@ -64,6 +65,7 @@ NODE_POOLS: dict[str, Any] = {
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "components": COMPONENTS,
+    "problems": {"type": "list", "elements": "dict", "default": []},
     "node_pools": NODE_POOLS,
     "node_types": {"type": "path", "required": True},
     "own_node_types": {"type": "dict", "default": {}},
@@ -82,15 +84,28 @@ ASSUMED_POOL = {"name": "assumed", "type": "m5.2xlarge", "zones": ["a", "b", "c"
 
 def run(params: dict[str, Any], check_mode: bool, diff: bool, progress: Callable[[str], None]) -> dict[str, Any]:
     """The whole report; it writes files where outputs are named."""
+    problems = of_variables(params["problems"])
+
+    def tried(make: Callable[[], Any], otherwise: Any) -> Any:
+        """Its result; what is wrong is told with all the rest."""
+        try:
+            return make()
+        except PlatformError as failure:
+            problems.append(failure)
+            return otherwise
+
+    types = {**tried(lambda: read_yaml(params["node_types"]), {}), **params["own_node_types"]}
+    prices = tried(lambda: Prices(read_yaml(params["prices"]), params["prices"]), None)
+    design = tried(lambda: read_yaml(params["design"]), [])
     workloads, notes = asked(params["components"], params["helm_binary"], params["kubernetes_version"])
     priorities = priorities_of(params["components"])
-    types = {**read_yaml(params["node_types"]), **params["own_node_types"]}
     pools = params["node_pools"]
-    problems = wrong_pools(pools, types) if pools else []
+    wrong = wrong_pools(pools, types)
+    problems += wrong or wrong_workloads(workloads, pools, types)
     if problems:
-        raise PlatformError.of_many("platform_node_pools is wrong", problems)
-    report = report_of(workloads, pools, types, priorities, Prices(read_yaml(params["prices"]), params["prices"]))
-    report["design"] = compared(read_yaml(params["design"]), workloads)
+        raise PlatformError.of_many("the inventory is wrong, and nothing was written", problems)
+    report = report_of(workloads, pools, types, priorities, prices)
+    report["design"] = compared(design, workloads)
     report["notes"] = notes + report["notes"]
     table = lines(report)
     styles = [Path(path).read_text(encoding="utf-8") for path in params["styles"]]
@@ -106,6 +121,17 @@ def run(params: dict[str, Any], check_mode: bool, diff: bool, progress: Callable
         progress(line)
     written = [params[name] for name in texts if params.get(name)]
     return {"changed": changed, "capacity": report, "table": table, "written": written}
+
+
+def of_variables(problems: Iterable[dict[str, Any]]) -> list[PlatformError]:
+    """What the module ``variables`` has told, as errors again."""
+    names = ("where", "found", "expected", "fix")
+    return [
+        PlatformError(
+            one.get("what", ""), reason=one.get("reason", "argument"), **{name: one.get(name, "") for name in names}
+        )
+        for one in problems
+    ]
 
 
 def kept(output: str, text: str, check_mode: bool) -> bool:
@@ -146,13 +172,18 @@ def asked(
         name = component["name"]
         for unknown in component["unknown"]:
             notes.append("%s: not counted is what the task «%s» makes: %s" % (name, unknown["task"], unknown["why"]))
-        found += workloads_of(name, component["objects"], defaults=defaults)
+        made: list[tuple[str, Any]] = [("", component["objects"])]
         for release in component["releases"]:
             result = next(results)
             if isinstance(result, PlatformError):
                 notes.append("%s: not counted is the release %s: %s" % (name, release["name"], result))
             else:
-                found += workloads_of(name, result, release["namespace"], defaults)
+                made.append((release["namespace"], result))
+        for namespace, objects in made:
+            try:
+                found += workloads_of(name, objects, namespace, defaults)
+            except PlatformError as failure:
+                notes.append("%s: not counted: %s" % (name, failure))
     return found, notes
 
 
@@ -209,6 +240,41 @@ def wrong_pools(pools: list[dict[str, Any]], types: dict[str, Any]) -> list[Plat
                 "a zone has no node",
                 "%d nodes, so none in %s" % (most, zones),
                 "max_count of %d or more, or fewer zones" % len(pool["zones"]),
+            )
+    return found
+
+
+def wrong_workloads(
+    workloads: Iterable[Workload], pools: list[dict[str, Any]], types: dict[str, Any]
+) -> list[PlatformError]:
+    """The workloads that no cluster of these pools could run, whatever else is there."""
+    likes = [node_like(pool, types) for pool in pools]
+    found = []
+
+    def wrong(one: Workload, what: str, seen: str, expected: str, fix: str) -> None:
+        found.append(
+            PlatformError(what, where=str(one), found=seen, expected=expected, fix=fix, reason="contradiction")
+        )
+
+    for one in workloads:
+        if likes and one.containers and not any(like.cpu >= one.cpu and like.memory >= one.memory for like in likes):
+            wrong(
+                one,
+                "no node is large enough for a pod",
+                f"requests of {one.cpu / 1000:g} CPU and {one.memory / GIB:.1f} GiB",
+                f"at most {max(like.cpu for like in likes) / 1000:g} CPU and "
+                f"{max(like.memory for like in likes) / GIB:.1f} GiB",
+                "take a larger type in platform_node_pools, or lower the requests",
+            )
+        if one.least < 0 or one.most < 0:
+            wrong(one, "a number of pods is below nothing", str(min(one.least, one.most)), "0 or more", "raise it")
+        elif one.least > one.most:
+            wrong(
+                one,
+                "an autoscaler's minimum is above its maximum",
+                f"{one.least} to {one.most}",
+                "a minimum of at most the maximum",
+                "correct the role's *_min_replicas and *_max_replicas",
             )
     return found
 
@@ -398,7 +464,7 @@ def _of_pools(
         "fits": placement.fits,
         "pending": _told(placement.pending.items()),
         **_losses(losses),
-        "surge_without_room": surge_without_room(workloads, nodes, at_most, priorities),
+        "updates_without_room": [str(one) for one in updates_without_room(workloads, nodes, at_most, priorities)],
         "month": month,
         "placement": _drawn(placement, nodes),
     }
@@ -413,18 +479,6 @@ def _losses(losses: Losses) -> dict[str, Any]:
         "zone_lost": {"zone": losses.zone, "pending": _told(losses.of_zone), "waiting": _told(losses.waiting)},
         "node_lost": {"node": losses.node, "pending": _told(losses.of_node)},
     }
-
-
-def surge_without_room(
-    workloads: list[Workload], nodes: list[Node], at_most: bool, priorities: dict[str, int]
-) -> list[str]:
-    """The workloads whose rolling update finds no place for the first pod that it adds."""
-    left = place(workloads, nodes, at_most, priorities).nodes
-    return [
-        str(one)
-        for one in workloads
-        if one.surge and not one.per_node and not any(node.takes(one) and node.has_room(one) for node in left)
-    ]
 
 
 def _drawn(placement: Placement, nodes: list[Node]) -> list[dict[str, Any]]:

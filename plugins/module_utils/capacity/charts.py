@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -103,6 +104,22 @@ def _keep(file: Path, objects: list[Object]) -> None:
         old.unlink(missing_ok=True)
 
 
+def _refused(lines: list[str]) -> list[str]:
+    """The values that a schema does not take. What it would take instead stands below, further to the right."""
+    found: list[str] = []
+    below = math.inf
+    for line in lines:
+        said = line.lstrip()
+        depth = len(line) - len(said)
+        if not said.startswith("- at ") or depth > below:
+            continue
+        # That one of several rules is broken says less than the rule.
+        below = math.inf if said.endswith(("Of' failed", ": validation failed")) else depth
+        if below == depth:
+            found.append(said.removeprefix("- "))
+    return list(dict.fromkeys(found))
+
+
 def render(helm: str, release: dict[str, Any], kubernetes_version: str, api_versions: list[str]) -> list[Object]:
     """All objects of a release, with all that is in them."""
     chart, repository = str(release["chart"]), str(release.get("repository") or "")
@@ -118,12 +135,13 @@ def render(helm: str, release: dict[str, Any], kubernetes_version: str, api_vers
         [helm, *arguments], dict(os.environ), json.dumps(release.get("values") or {}), RENDER_SECONDS
     )
     if code != 0:
-        # Its text may quote values; what is wrong is in its last line.
         lines = (errors or "").strip().splitlines()
         raise PlatformError(
             "the chart of the release %s cannot be rendered" % release["name"],
             where=chart + (" of %s" % repository if repository else ""),
-            found="no answer within %g s" % RENDER_SECONDS if code is None else (lines or ["it said nothing"])[-1],
+            found="no answer within %g s" % RENDER_SECONDS
+            if code is None
+            else "; ".join(_refused(lines)) or (lines or ["it said nothing"])[-1],
             expected="a chart that this machine can read, and values that it takes",
             fix="correct the values, or name the chart as a folder or an archive on this machine",
             reason="render",

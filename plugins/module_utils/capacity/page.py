@@ -160,8 +160,8 @@ def sentences(pools: dict[str, Any]) -> list[str]:
         )
     if zone["waiting"]:
         found.append(f"Waiting for {zone['zone']}, where their volumes are: {told(zone['waiting'])}.")
-    if pools["surge_without_room"]:
-        found.append(f"An update waits for a node more: {', '.join(pools['surge_without_room'])}.")
+    if pools["updates_without_room"]:
+        found.append(f"An update waits for a node more: {', '.join(pools['updates_without_room'])}.")
     else:
         found.append("Every rolling update finds room.")
     return found

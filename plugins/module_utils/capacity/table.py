@@ -118,7 +118,7 @@ def _pools(report: dict[str, Any]) -> list[str]:
                 _pending(one["pending"]),
                 _pending(one["node_lost"]["pending"]),
                 f"{one['zone_lost']['zone']}: {_pending(one['zone_lost']['pending'])}",
-                str(len(one["surge_without_room"])) if one["surge_without_room"] else "room",
+                str(len(one["updates_without_room"])) if one["updates_without_room"] else "room",
                 f"{month['total']:,.0f} {month['currency']}" if month else "unknown",
             ]
         )
@@ -134,9 +134,9 @@ def _pools(report: dict[str, Any]) -> list[str]:
             if pending:
                 names = ", ".join(f"{each['workload']} {each['pods']}" for each in pending)
                 told.append(f"{one['nodes']} nodes, {label}: {names}")
-        if one["surge_without_room"]:
+        if one["updates_without_room"]:
             told.append(
-                f"{one['nodes']} nodes, an update waits for a node more: {', '.join(one['surge_without_room'])}"
+                f"{one['nodes']} nodes, an update waits for a node more: {', '.join(one['updates_without_room'])}"
             )
     return ["", *aligned(head, rows), *[f"- {line}" for line in told]]
 

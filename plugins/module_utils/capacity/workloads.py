@@ -59,6 +59,8 @@ class Workload:
     priority: str = ""
     apart: tuple[tuple[str, int], ...] = ()
     """Keys of node labels over which its pods have to be spread, each with the most by which two values may differ."""
+    domains: int = 0
+    """So many zones there have to be for more than one of them in each (minDomains)."""
     spread: tuple[str, ...] = ()
     """Those over which they should be spread."""
     selector: tuple[tuple[str, str], ...] = ()
@@ -162,6 +164,7 @@ def _workload(
         for rule in constraints
         if rule.get("whenUnsatisfiable") == "DoNotSchedule"
     }
+    domains = max((int(rule.get("minDomains") or 0) for rule in constraints), default=0)
     affinity = pod.get("affinity") or {}
     for term in (affinity.get("podAntiAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution") or []:
         # One pod for each value, however many others have: no more than one apart, and no second.
@@ -184,6 +187,7 @@ def _workload(
         surge=_surge(shape.surge, most),
         priority=str(pod.get("priorityClassName") or ""),
         apart=tuple(sorted(apart.items())),
+        domains=domains,
         spread=spread,
         selector=tuple(sorted((pod.get("nodeSelector") or {}).items())),
         tolerations=tuple(

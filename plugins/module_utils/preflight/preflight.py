@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.capacity import (
@@ -14,6 +15,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.capac
     priorities_of,
     read_yaml,
     wrong_pools,
+    wrong_workloads,
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.charts import (
     ASSUMED_KUBERNETES,
@@ -46,8 +48,8 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.prefl
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.preflight.state import State, read
 
 CHECKS = (
-    "variables", "pools", "charts", "licences", "authentication", "backups", "images", "budgets", "ports", "api",
-    "connection", "cluster", "versions", "nodes", "growth", "zones", "drain", "storage", "snapshots",
+    "variables", "pools", "charts", "workloads", "licences", "authentication", "backups", "images", "budgets", "ports",
+    "api", "connection", "cluster", "versions", "nodes", "growth", "zones", "drain", "storage", "snapshots",
     "load_balancer", "metrics", "admission", "network", "landlock", "cgroup", "dns", "clock", "certificate", "secrets",
     "rights", "foreign",
 )  # fmt: skip
@@ -156,6 +158,8 @@ class _Plan:
         self.workloads: list[Workload] = []
         self.rendered: list[tuple[str, Object]] = []
         self.notes: list[str] = []
+        self.wrong: list[PlatformError] = []
+        """Charts that are here and do not take their values."""
         self.objects: list[Object] = []
 
     def count(self, component: str, objects: list[Object], namespace: str, defaults: dict[str, Any]) -> None:
@@ -186,7 +190,9 @@ def _plan(params: dict[str, Any]) -> _Plan:
         for release in one["releases"]:
             objects = next(results)
             if isinstance(objects, PlatformError):
-                if str(objects) not in plan.notes:
+                if objects.reason == "render" and not release.get("repository") and Path(release["chart"]).is_dir():
+                    plan.wrong.append(objects)
+                elif str(objects) not in plan.notes:
                     plan.notes.append(f"{name}: {objects}")
                 continue
             plan.count(name, objects, release["namespace"], defaults)
@@ -201,6 +207,7 @@ def _of_inventory(params: dict[str, Any], plan: _Plan) -> list[Finding]:
         ("variables", partial(inventory.variables, values.get("problems") or [])),
         ("pools", partial(_pools, params)),
         ("charts", partial(inventory.unknown, plan.notes)),
+        ("charts", lambda: [of_error("charts", failure) for failure in plan.wrong]),
         ("licences", partial(inventory.licences, values)),
         ("authentication", partial(inventory.authentication, values)),
         ("backups", partial(inventory.backups, values)),
@@ -210,6 +217,7 @@ def _of_inventory(params: dict[str, Any], plan: _Plan) -> list[Finding]:
         # Where nothing could be rendered, nothing is known of it: the cause is told above.
         checks += [
             ("images", partial(inventory.images, plan.objects, values)),
+            ("workloads", partial(_workloads, params, plan)),
             ("budgets", partial(inventory.budgets, plan.objects, plan.workloads)),
             ("ports", partial(inventory.ports, plan.objects)),
         ]
@@ -223,6 +231,15 @@ def _pools(params: dict[str, Any]) -> Iterator[Finding]:
         yield from (of_error("pools", problem) for problem in problems)
     elif pools:
         yield Finding("pools", PASS, f"{len(pools)} pools of nodes: {', '.join(pool['name'] for pool in pools)}")
+
+
+def _workloads(params: dict[str, Any], plan: _Plan) -> Iterator[Finding]:
+    pools, types = pools_of(params), _types(params)
+    usable = [] if wrong_pools(pools, types) else pools
+    problems = wrong_workloads(plan.workloads, usable, types)
+    yield from (of_error("workloads", problem) for problem in problems)
+    if not problems:
+        yield Finding("workloads", PASS, f"{len(plan.workloads)} workloads, each of which a node could hold")
 
 
 def pools_of(params: dict[str, Any]) -> list[dict[str, Any]]:
@@ -251,6 +268,9 @@ def _of_cluster(params: dict[str, Any], plan: _Plan, cluster: Cluster, state: St
     def live() -> list[Any]:
         return room.live_nodes(state["nodes"], state["pods"], ours)
 
+    def has_room() -> Iterable[Finding]:
+        return room.nodes(plan.workloads, live(), usable, types, priorities_of(components), there=len(state["nodes"]))
+
     checks: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         ("connection", partial(of_cluster.connection, cluster, values)),
         ("cluster", lambda: room.same_cluster(live(), usable, cluster.described())),
@@ -269,7 +289,7 @@ def _of_cluster(params: dict[str, Any], plan: _Plan, cluster: Cluster, state: St
     ]
     if plan.workloads:
         checks += [
-            ("nodes", lambda: room.nodes(plan.workloads, live(), usable, types, priorities_of(components))),
+            ("nodes", has_room),
             ("storage", partial(of_cluster.storage, state, plan.workloads, plan.objects, cluster)),
             ("snapshots", partial(of_cluster.snapshots, values, plan.objects, cluster)),
             ("rights", lambda: rights(cluster, wanted(cluster, components, plan.rendered))),

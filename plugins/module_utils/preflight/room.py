@@ -78,12 +78,11 @@ def nodes(
     pools: list[dict[str, Any]],
     types: dict[str, Any],
     priorities: dict[str, int],
+    there: int = 0,
 ) -> Iterator[Finding]:
-    """Room at rest and at the most, and when a node or a zone is lost."""
+    """Room at rest and at the most, and when a node or a zone is lost. ``there`` are the nodes, usable or not."""
     if not live:
-        yield Finding(
-            "nodes", FAIL, "no node is ready and takes pods", "nodes", "add nodes, or uncordon those there are"
-        )
+        yield from _none(workloads, nodes_of(pools, types, True), priorities, there)
         return
     zones = sorted({node.zone for node in live} - {""})
     told = f"{len(live)} nodes in {len(zones)} zones with {_sum(live)} for us"
@@ -115,6 +114,39 @@ def nodes(
         yield passed("nodes", f"{told}; {_asked(workloads, False)} are asked for at rest and fit")
         yield from _at_most(workloads, live, pools, types, priorities)
         yield from _lost(lose(workloads, live, False, priorities), zones)
+
+
+def _none(workloads: list[Workload], grown: list[Node], priorities: dict[str, int], there: int) -> Iterator[Finding]:
+    """No node takes pods: an autoscaler may bring those that the inventory names, once pods wait for them."""
+    if there:
+        yield Finding(
+            "nodes",
+            FAIL,
+            f"the cluster has {there} nodes, and none of them is ready and takes pods",
+            f"room for {_asked(workloads, False)}",
+            "see why they are not ready (kubectl describe nodes), or uncordon them",
+        )
+        return
+    lacking = place(workloads, grown, False, priorities).pending if grown else None
+    if lacking is None or lacking:
+        told = ""
+        if lacking:
+            told = f", and on {len(grown)} of platform_node_pools there is no place for {_pending(lacking.items())}"
+        yield Finding(
+            "nodes",
+            FAIL,
+            f"the cluster has no node{told}",
+            f"room for {_asked(workloads, False)}",
+            "add nodes; where an autoscaler brings them, name its pools in platform_node_pools",
+        )
+    else:
+        yield Finding(
+            "nodes",
+            WARN,
+            f"the cluster has no node; on the {len(grown)} to which platform_node_pools may grow all would fit",
+            f"room for {_asked(workloads, False)}",
+            "see that an autoscaler brings nodes of these pools when pods wait: none shows that it does",
+        )
 
 
 def _at_most(

@@ -168,7 +168,7 @@ def lost(check: str, losses: list[Loss], good: str, bad: str, to_do: str, whole_
         for pod in loss.waiting:
             # The scheduler names only the first reason of each node: where its volume is counts too.
             away = bool(pod.home) and bool(loss.zones) and pod.home not in loss.zones
-            kept = away or any(text in pod.why for text in (*_BOUND, *_SPREAD))
+            kept = away or any(text in pod.why for text in (*_BOUND, *(_SPREAD if pod.apart else ())))
             if not whole_zone or not kept:
                 free.append(pod)
         wrong += waiting_lines(free, f"{loss.what}: ")

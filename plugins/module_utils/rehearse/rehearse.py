@@ -17,9 +17,10 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.capac
     COMPONENTS,
     NODE_POOLS,
     asked,
-    node_like,
+    of_variables,
     read_yaml,
     wrong_pools,
+    wrong_workloads,
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.charts import ASSUMED_KUBERNETES
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.concurrency import (
@@ -90,7 +91,7 @@ AUTOSCALER_SECONDS = 45
 """It looks every 15 s."""
 NOT_REHEARSED = (
     "Images are not pulled and nothing runs in a pod: what only a program that runs can say is not known. Pods are "
-    "ready four seconds after they have a node.",
+    "ready about a second after they have a node.",
     "Patroni, Redis and Sentinel elect nobody. That a primary and its synchronous standby are apart is shown by where "
     "all members are.",
     "playbooks/verify.yml is not run: each of its checks asks inside of pods, or calls the edge.",
@@ -164,17 +165,7 @@ def _without_drawings(report: dict[str, Any]) -> dict[str, Any]:
 def wrong(params: dict[str, Any], types: dict[str, Any]) -> list[PlatformError]:
     """All that is wrong with the inventory by itself."""
     pools = params["node_pools"]
-    found = [
-        PlatformError(
-            one.get("what", ""),
-            where=one.get("where", ""),
-            found=one.get("found", ""),
-            expected=one.get("expected", ""),
-            fix=one.get("fix", ""),
-            reason=one.get("reason", "argument"),
-        )  # fmt: skip
-        for one in params["variables"].get("problems") or []
-    ]
+    found = of_variables(params["variables"].get("problems") or [])
     strange = sorted(set(params["accept"]) - set(promises.CHECKS))
     if strange:
         found.append(
@@ -205,36 +196,13 @@ def wrong(params: dict[str, Any], types: dict[str, Any]) -> list[PlatformError]:
     found += _wrong_clouds(pools, types, params["clouds"])
     found += _wrong_values(params["variables"], pools)
     workloads, notes = asked(params["components"], params["helm_binary"], ASSUMED_KUBERNETES)
-    found += [
-        PlatformError("not everything can be rendered", found=note, fix="see capacity.yml", reason="render")
-        for note in notes
-    ]
-    likes = [node_like(pool, types) for pool in pools]
-    for one in workloads:
-        if one.containers and not any(like.cpu >= one.cpu and like.memory >= one.memory for like in likes):
-            found.append(
-                PlatformError(
-                    "no node is large enough for a pod",
-                    where=str(one),
-                    found=f"requests of {one.cpu / 1000:g} CPU and {one.memory / 1024**3:.1f} GiB",
-                    expected=f"at most {max(like.cpu for like in likes) / 1000:g} CPU and "
-                    f"{max(like.memory for like in likes) / 1024**3:.1f} GiB",
-                    fix="take a larger type in platform_node_pools, or lower the requests",
-                    reason="contradiction",
-                )
-            )
-        if one.least > one.most:
-            found.append(
-                PlatformError(
-                    "an autoscaler's minimum is above its maximum",
-                    where=str(one),
-                    found=f"{one.least} to {one.most}",
-                    expected="a minimum of at most the maximum",
-                    fix="correct the role's *_min_replicas and *_max_replicas",
-                    reason="contradiction",
-                )
-            )
-    return found
+    if not found:
+        # Of a value that is wrong, more than itself cannot be rendered.
+        found += [
+            PlatformError("not everything can be rendered", found=note, fix="see capacity.yml", reason="render")
+            for note in notes
+        ]
+    return found + wrong_workloads(workloads, pools, types)
 
 
 def _wrong_clouds(pools: list[dict[str, Any]], types: dict[str, Any], folder: str) -> Iterator[PlatformError]:
@@ -639,9 +607,9 @@ class Rehearsal:
             "not_rehearsed": [
                 *NOT_REHEARSED,
                 *jobs,
-                f"Pods that are drained get {DRAIN_GRACE_SECONDS} s to end, those that an update replaces all of their "
-                "grace; those of StatefulSets and DaemonSets, which are replaced in their places, 2 s. Those that the "
-                "scheduler preempts end at once.",
+                "The time of nodes and pods goes by four times as fast as it would. Pods that an update replaces end "
+                f"after all of their grace, those that are drained after {DRAIN_GRACE_SECONDS} s of it, and so do "
+                "those of StatefulSets and DaemonSets, which are replaced in their places. Preempted pods end at once.",
                 f"preflight passes over {', '.join(site.NOT_SERVED)}.",
             ],
             "seconds": {**self.seconds, "all": round(time.monotonic() - self._began, 1)},

@@ -44,6 +44,8 @@ class Pod:
     """Why it has no node, as the scheduler says it."""
     home: str = ""
     """The zone in which its volume is."""
+    apart: bool = False
+    """Whether it rather waits for its zone than be where another of its workload is."""
 
     @property
     def of(self) -> str:
@@ -185,6 +187,16 @@ def _pod(pod: Object, zones: dict[str, str], homes: dict[tuple[str, str], str]) 
             ),
             "",
         ),
+        _apart(spec),
+    )
+
+
+def _apart(spec: Object) -> bool:
+    """Of a spread over zones without minDomains, a zone that is lost is none: it keeps nobody."""
+    anti = (spec.get("affinity") or {}).get("podAntiAffinity") or {}
+    return bool(anti.get("requiredDuringSchedulingIgnoredDuringExecution")) or any(
+        rule.get("whenUnsatisfiable") == "DoNotSchedule" and rule.get("minDomains")
+        for rule in spec.get("topologySpreadConstraints") or []
     )
 
 

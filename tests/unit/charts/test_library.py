@@ -167,9 +167,27 @@ def test_hard_over_zones_and_soft_over_hosts(chart: Path, render: Render) -> Non
         for entry in pod_of(render(chart, values).one("Deployment", "small"))["topologySpreadConstraints"]
     }
     assert (found[ZONE]["whenUnsatisfiable"], found[ZONE]["minDomains"]) == ("DoNotSchedule", 3)
+    # Nodes that are cordoned or unreachable make no zone, which would hold the pods of all others.
+    assert found[ZONE]["nodeTaintsPolicy"] == "Honor"
     host = found["kubernetes.io/hostname"]
     assert host["whenUnsatisfiable"] == "ScheduleAnyway"
-    assert "minDomains" not in host
+    assert not {"minDomains", "nodeTaintsPolicy"} & host.keys()
+
+
+def test_zones_are_hard_without_data_where_the_cluster_knows_how(chart: Path, render: Render) -> None:
+    """Before 1.27 a zone without usable nodes and pods of the old revision would count, and a drain wait."""
+
+    def zone(version: str, **spread: object) -> Manifest:
+        values = {"library": {"spread": {"zoneWhenUnsatisfiable": "DoNotSchedule", **spread}}}
+        objects = render(chart, values, kube_version=version)
+        rules = pod_of(objects.one("Deployment", "small"))["topologySpreadConstraints"]
+        return next(rule for rule in rules if rule["topologyKey"] == ZONE)
+
+    new = zone("1.27.0")
+    assert (new["whenUnsatisfiable"], new["nodeTaintsPolicy"]) == ("DoNotSchedule", "Honor")
+    assert "minDomains" not in new and new["matchLabelKeys"] == ["pod-template-hash"]
+    assert zone("1.26.9")["whenUnsatisfiable"] == "ScheduleAnyway"
+    assert zone("1.26.9", minDomains=3)["whenUnsatisfiable"] == "DoNotSchedule"
 
 
 def test_what_autoscalers_of_nodes_may_do(chart: Path, render: Render) -> None:

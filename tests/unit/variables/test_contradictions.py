@@ -91,6 +91,7 @@ def test_the_defaults_contradict_nothing():
         ({"ingress_load_balancer": "nlb", "ingress_service_type": "NodePort"}, "a Service of type LoadBalancer"),
         ({"ingress_load_balancer": "alb", "ingress_service_type": "LoadBalancer"}, "a Service of type ClusterIP"),
         ({"ingress_load_balancer": "gce", "ingress_proxy_protocol": True}, "nobody could connect"),
+        ({"ingress_https_node_port": 30443, "ingress_http_node_port": 30443}, "two ask for one port of the nodes"),
         ({"ingress_load_balancer": "alb", "ingress_http3": True}, "HTTP/3 would be announced"),
         ({"ingress_load_balancer": "nlb", "ingress_proxy_protocol": True, "ingress_http3": True},
          "HTTP/3 would be announced"),

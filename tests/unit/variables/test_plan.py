@@ -191,13 +191,18 @@ def test_production_at_the_designs_numbers(production: dict[str, Any]) -> None:
     assert pool["most"]["month"]["total"] > pool["least"]["month"]["total"] > 0
 
 
-@pytest.mark.parametrize(("inventory", "nodes"), [("production-eks", [12, 27]), ("production-gke", [12, 27])])
+@pytest.mark.parametrize(("inventory", "nodes"), [("production-eks", [13, 27]), ("production-gke", [13, 27])])
 def test_production_has_nodes_for_a_lost_zone_and_an_update(capacity_of, inventory: str, nodes: list[int]) -> None:
-    pools = capacity_of(inventory)["pools"]
+    report = capacity_of(inventory)
+    pools = report["pools"]
     assert [one["nodes"] for one in pools] == nodes
+    # A rehearsal found pods without a place on 9. What is said to be enough goes through what a rehearsal does.
+    (needed,) = report["needed"]
+    assert 9 < needed["least"]["nodes_node_lost"] <= needed["least"]["nodes_zone_lost"] <= nodes[0]
+    assert needed["most"]["nodes_node_lost"] <= needed["most"]["nodes_zone_lost"] <= nodes[1]
     for one in pools:
         assert one["fits"] and not one["zone_lost"]["pending"] and not one["node_lost"]["pending"], one["at"]
-        assert not one["surge_without_room"], one["at"]
+        assert not one["updates_without_room"], one["at"]
 
 
 def test_the_quotas_count_the_same(production: dict[str, Any]) -> None:

@@ -101,4 +101,15 @@ def _balancer(values: Values) -> Iterator[PlatformError]:
         )
 
 
-CHECKS = (_anonymous, _balancer)
+def _node_ports(values: Values) -> Iterator[PlatformError]:
+    https, http = values["ingress_https_node_port"], values["ingress_http_node_port"]
+    if https is not None and https == http:
+        yield contradiction(
+            "two ask for one port of the nodes",
+            f"ingress_https_node_port and ingress_http_node_port are both {https}",
+            "a port each",
+            "change one of them",
+        )
+
+
+CHECKS = (_anonymous, _balancer, _node_ports)

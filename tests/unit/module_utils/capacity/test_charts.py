@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -79,6 +80,21 @@ def test_a_chart_that_does_not_render_is_named_and_the_others_are_not_lost(chart
     found = rendered([broken, release(chart)], program, "1.34.0")
     assert isinstance(found[0], PlatformError) and "two cannot be rendered" in found[0].what
     assert isinstance(found[1], list) and len(found[1]) == 2
+
+
+def test_what_a_schema_does_not_take_is_named_and_not_that_a_rule_is_broken(
+    chart: Path, helm: tuple[str, Path]
+) -> None:
+    def size(pattern: str) -> dict[str, Any]:
+        return {"properties": {"size": {"type": "string", "pattern": pattern}}}
+
+    schema = {"allOf": [{**size("Gi$"), "propertyNames": {"enum": ["size", "image", "password"]}}, size("^[0-9]")]}
+    (chart / "values.schema.json").write_text(json.dumps(schema))
+    (found,) = rendered([release(chart, size="gb", colour="red")], helm[0], "1.34.0")
+    assert isinstance(found, PlatformError)
+    assert "'gb' does not match pattern 'Gi$'" in found.found and "'gb' does not match pattern '^[0-9]'" in found.found
+    assert "invalid propertyName 'colour'" in found.found and "failed" not in found.found
+    assert "hunter2" not in str(found)
 
 
 def test_a_missing_helm_is_told(chart: Path) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.placement import (
     Node,
+    Packing,
     lose,
     nodes_needed,
     place,
     spread_nodes,
+    updates_without_room,
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.workloads import (
     GIB,
@@ -67,7 +69,7 @@ def test_the_number_that_is_needed_is_enough_and_one_less_is_not(workloads: list
 
 
 def test_replicas_are_in_every_zone() -> None:
-    found = place([workload("web", 7)], spread_nodes(LIKE, ZONES, 6), at_most=False)
+    found = place([workload("web", 7, spread=(ZONE, HOST))], spread_nodes(LIKE, ZONES, 6), at_most=False)
     assert sorted(Counter(node.zone for _one, _number, node in found.placed).values()) == [2, 2, 3]
 
 
@@ -82,7 +84,8 @@ def test_what_has_to_be_spread_waits_where_it_cannot() -> None:
 
 def test_a_lost_zone_needs_room_in_the_others_and_its_volumes_wait() -> None:
     web = workload("web", 12, 4000)
-    data = workload("data", 3, 2000, volumes=(Volume("data", GIB, ""),), priority="data")
+    kept = {"volumes": (Volume("data", GIB, ""),), "priority": "data", "apart": ((ZONE, 1),)}
+    data = workload("data", 3, 2000, **kept)
     both, first = [web, data], {"data": 1}
     # A node has room for two of web, or for one of each. Of 8 nodes two zones have 3 and one 2: 5 + 5 + 3.
     assert nodes_needed(both, LIKE, ZONES, False, first) == 8
@@ -117,6 +120,50 @@ def test_daemons_take_their_part_of_each_node() -> None:
     daemon = workload("agent", 1, 500, per_node=True)
     assert nodes_needed([workload("web", 4, 7800), daemon], LIKE, ZONES, at_most=False) is None
     assert nodes_needed([workload("web", 4, 7500), daemon], LIKE, ZONES, at_most=False) == 4
+
+
+def test_what_stays_stays_where_it_is() -> None:
+    """All pods afresh would fit: one of 5 and one of 3, and one of 4 and one of 4. As they stand, 4 has no place."""
+    pods = [workload(f"w{cpu}{name}", 1, cpu * 1000) for cpu, name in ((3, "a"), (4, "a"), (4, "b"), (5, "a"))]
+    nodes = [Node(name, "a", 8000, 32 * GIB) for name in "xyz"]
+    assert place(pods, nodes[:2], at_most=False).pending.total() == 1
+    losses = lose(pods, nodes, at_most=False)
+    assert losses.of_node and sum(count for _one, count in losses.of_node) == 1
+
+
+def test_who_is_preempted_looks_for_another_place() -> None:
+    low, high = workload("low", 1, 3000, priority="low"), workload("high", 2, 6000, priority="high")
+    nodes = [Node(name, "a", 8000, 32 * GIB) for name in "xy"]
+    ranks = {"low": 1, "high": 2}
+    assert place([low, high], nodes, False, ranks).pending == Counter({low: 1})
+    found = place([low, high], [*nodes, Node("z", "a", 8000, 32 * GIB)], False, ranks)
+    assert found.fits
+
+
+def test_a_zone_that_is_lost_is_none_unless_so_many_are_asked_for() -> None:
+    even, data = workload("even", 3, apart=((ZONE, 1),)), workload("data", 3, apart=((ZONE, 1),), domains=3)
+    losses = lose([even, data], spread_nodes(LIKE, ZONES, 6), at_most=False)
+    # Nobody's zone: data waits for it, and the other stands twice in one of those that are left.
+    assert not losses.of_zone and losses.waiting == ((data, 1),)
+    assert not losses.of_node
+
+
+def test_an_update_keeps_the_room_of_those_that_end() -> None:
+    nodes = [Node(name, "a", 8000, 32 * GIB) for name in "xy"]
+    full, room = workload("web", 4, 4000, surge=1), workload("web", 3, 4000, surge=1)
+    assert updates_without_room([full], nodes, at_most=False) == [full]
+    assert updates_without_room([room], nodes, at_most=False) == []
+    # In their places, one after the other, no room is needed.
+    assert updates_without_room([workload("web", 4, 4000)], nodes, at_most=False) == []
+
+
+def test_an_update_evens_out_what_losses_have_left() -> None:
+    web = workload("web", 3, apart=((ZONE, 1),), surge=1)
+    packing = Packing([web], spread_nodes(LIKE, ZONES, 3), at_most=False)
+    for node in list(packing.nodes):
+        assert packing.lose([node]).fits
+    assert packing.update() == []
+    assert sorted(node.zone for _one, _number, node in packing.now().placed) == ZONES
 
 
 @pytest.mark.parametrize("at_most", [False, True])

@@ -86,6 +86,18 @@ def test_a_pod_that_no_node_holds_is_named() -> None:
     assert results([workload(1, 1)], []) == {"nodes": FAIL}
 
 
+def test_a_cluster_without_nodes_is_judged_by_what_it_may_grow_to() -> None:
+    def found(count: int, pools: Any = (), there: int = 0) -> Any:
+        (one,) = room.nodes([workload(count, count)], [], list(pools), TYPES, {}, there)
+        return one
+
+    assert found(1).result == FAIL and found(1).found == "the cluster has no node"
+    assert found(1, [POOL]).result == WARN and "the 9 to which platform_node_pools may grow" in found(1, [POOL]).found
+    assert found(19, [POOL]).result == FAIL and "no place for 1 of Deployment ours/web" in found(19, [POOL]).found
+    # Nodes that are there and take nothing are another matter, whatever may come.
+    assert found(1, [POOL], 3).result == FAIL and "has 3 nodes, and none of them is ready" in found(1, [], 3).found
+
+
 def test_another_cluster_than_the_inventory_means_is_seen() -> None:
     live = room.live_nodes(THREE, [], set())
 

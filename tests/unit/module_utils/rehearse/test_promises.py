@@ -109,6 +109,16 @@ def test_a_volume_in_the_lost_zone_keeps_its_pod_whatever_else_the_nodes_lack():
         assert promises.lost("zone_lost", [loss], "good", "bad", "more", whole_zone=True).result == result
 
 
+def test_a_spread_keeps_in_a_lost_zone_only_whoever_asks_for_so_many_zones():
+    """Of all others the zones that are left have to take the share."""
+    why = "0/8 nodes are available: 4 Insufficient cpu, 4 node(s) didn't match pod topology spread constraints."
+    running = Counter({"Deployment shop/web": 2})
+    for asks, result in ((True, HOLDS), (False, FAILS)):
+        waits = Pod("shop", "web-1", "Deployment", "web", "", "", False, 100, 1, why, "", asks)
+        loss = Loss("a lost", waiting=[waits], running=running)
+        assert promises.lost("zone_lost", [loss], "good", "bad", "more", whole_zone=True).result == result
+
+
 def test_a_lost_node_keeps_nobody():
     loss = Loss("node-a lost", waiting=[pod(1, workload="redis", kind="StatefulSet", why=BOUND)])
     found = promises.lost("node_lost", [loss], "good", "bad", "add nodes", whole_zone=False)
@@ -195,6 +205,9 @@ def test_a_snapshot_of_objects_knows_workloads_zones_and_refusals():
         "spec": {"replicas": 4},
         "status": {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}]},
     }
+    rule = {"whenUnsatisfiable": "DoNotSchedule", "topologyKey": "topology.kubernetes.io/zone"}
+    ours = [live(topologySpreadConstraints=[one]) for one in (rule, {**rule, "minDomains": 3})]
+    assert [one.apart for one in taken([], ours, []).pods] == [False, True]
     found = taken([node], [live(nodeName="general-a-1"), ends, waits], [deployment])
     assert [(one.of, one.zone, one.why) for one in found.pods] == [
         ("Deployment shop/web", "a", ""),

@@ -12,6 +12,11 @@
 {{- if $wanted }}
 {{- $ofZones := and (eq $key "topology.kubernetes.io/zone") $spread.zoneWhenUnsatisfiable }}
 {{- $how := $ofZones | default $spread.whenUnsatisfiable }}
+{{- $asks := semverCompare ">=1.27.0-0" $context.root.Capabilities.KubeVersion.Version }}
+{{- /* Without the fields below a zone that is cordoned, and pods of the old revision, would keep pods without data from every other zone. */}}
+{{- if and $ofZones (not $asks) (not $spread.minDomains) }}
+{{- $how = "ScheduleAnyway" }}
+{{- end }}
 - topologyKey: {{ $key }}
   maxSkew: {{ $spread.maxSkew }}
   whenUnsatisfiable: {{ $how }}
@@ -19,9 +24,13 @@
     matchLabels:
       {{- include "library.selectorLabels" $context | nindent 6 }}
   {{- /* On by default since 1.27; an older API server would drop the fields silently. */}}
-  {{- if semverCompare ">=1.27.0-0" $context.root.Capabilities.KubeVersion.Version }}
-  {{- if and $spread.minDomains (eq $how "DoNotSchedule") }}
-  minDomains: {{ $spread.minDomains }}
+  {{- if $asks }}
+  {{- if eq $how "DoNotSchedule" }}
+  {{- with $spread.minDomains }}
+  minDomains: {{ . }}
+  {{- end }}
+  {{- /* A zone whose nodes are all cordoned or unreachable is none: the others take its pods. */}}
+  nodeTaintsPolicy: Honor
   {{- end }}
   {{- /* A StatefulSet's pods are gone before others take their places, in which their volumes are: those of the new revision alone would
      not be even on the way, and one would stay pending. */}}
