@@ -25,7 +25,8 @@ environment:
 machine:
 	@tools/machine $(EXTRA)
 
-demo: export ANSIBLE_CALLBACKS_ENABLED := lambda_microservice.platform.steps
+comma := ,
+demo: export ANSIBLE_CALLBACKS_ENABLED := lambda_microservice.platform.steps$(addprefix $(comma),$(ANSIBLE_CALLBACKS_ENABLED))
 demo: machine environment ## Bring up a local cluster, deploy the platform, verify it, and say how to call it
 ifeq ($(BUNDLE),)
 	@$(PLAYBOOK) playbooks/cluster.yml playbooks/images.yml site.yml playbooks/verify.yml playbooks/index.yml $(EXTRA)

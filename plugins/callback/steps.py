@@ -41,7 +41,8 @@ LONG_SECONDS = 5.0
 """A task that never took longer is not told of."""
 _KEPT_SECONDS = 0.5
 
-UNCHANGED, CHANGED = "unchanged", "changed"
+UNCHANGED = "unchanged"
+CHANGED = "changed"
 
 
 def shown(seconds: float) -> str:
