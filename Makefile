@@ -4,6 +4,9 @@ VENV := .local/venv
 PLAYBOOK := $(VENV)/bin/ansible-playbook
 # Options for ansible-playbook, e.g. EXTRA='-e @my-overrides.yml'
 EXTRA ?=
+# A file that playbooks/bundle.yml wrote of inventories/local: its images are taken, and none is built.
+BUNDLE ?=
+export BUNDLE
 # Where a release is published, for galaxy.yml in its archive.
 REPOSITORY ?=
 # What `make rehearse` rehearses.
@@ -11,7 +14,7 @@ INVENTORY ?= inventories/production-eks
 # The programs of the local cluster (kind, kubectl, helm), once they are built, before others of the same names.
 export PATH := $(CURDIR)/.local/bin:$(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo test lint unit apiserver-test rust cluster-test upgrade-test drill dashboards rehearse clean distclean benchmark environment execution-environment release release-check
+.PHONY: help machine demo test lint unit apiserver-test rust cluster-test upgrade-test drill dashboards rehearse clean distclean benchmark environment execution-environment release release-check
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,8 +22,20 @@ help: ## Show this help
 environment:
 	@tools/python-env $(VENV) requirements-dev.txt
 
-demo: environment ## Bring up a local cluster, deploy the platform, verify it, and say how to call it
-	@$(PLAYBOOK) playbooks/cluster.yml playbooks/images.yml site.yml playbooks/verify.yml $(EXTRA)
+machine:
+	@tools/machine $(EXTRA)
+
+comma := ,
+demo: export ANSIBLE_CALLBACKS_ENABLED := lambda_microservice.platform.steps$(addprefix $(comma),$(ANSIBLE_CALLBACKS_ENABLED))
+demo: machine environment ## Bring up a local cluster, deploy the platform, verify it, and say how to call it
+ifeq ($(BUNDLE),)
+	@$(PLAYBOOK) playbooks/cluster.yml playbooks/images.yml site.yml playbooks/verify.yml playbooks/index.yml $(EXTRA)
+else
+	@$(PLAYBOOK) playbooks/cluster.yml playbooks/unbundle.yml -e unbundle_archive='$(abspath $(BUNDLE))' \
+		-e unbundle_registry='localhost:{{ cluster_registry_port | default(5001) }}' $(EXTRA)
+	@cp .local/unbundled/images.json .local/images.json
+	@$(PLAYBOOK) site.yml playbooks/verify.yml playbooks/index.yml -e @.local/unbundled/variables.yml $(EXTRA)
+endif
 
 test: environment ## All that has to pass: linters, tests, and the platform on a cluster of its own
 	@tests/run

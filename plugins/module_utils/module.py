@@ -131,8 +131,9 @@ def require_python() -> None:
         "(delegate_to: localhost)",
         reason="python",
     )
-    print(json.dumps({"failed": True, **error.result()}))
-    sys.exit(1)
+    # Not by AnsibleModule, which would first refuse arguments that only the logic can name.
+    sys.stdout.write(json.dumps({"failed": True, **error.result()}) + "\n")
+    raise SystemExit(1)
 
 
 def run_as_module(logic: ModuleType) -> None:

@@ -29,6 +29,31 @@ GRACE_SECONDS = 5
 """From TERM to KILL. Ansible waits 10 s for its workers after Ctrl-C, then they are ended too."""
 
 
+class Program(subprocess.Popen[str]):
+    """A program that leads a process group of its own, which whatever it starts belongs to. Its output is text."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        folder: Path | str | None = None,
+        environment: Mapping[str, str] | None = None,
+        stdout: int | IO[Any] = subprocess.PIPE,
+        stderr: int | IO[Any] = subprocess.PIPE,
+    ) -> None:
+        super().__init__(
+            argv,
+            cwd=folder,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            text=True,
+            errors="replace",
+            # No terminal either, that it could ask for a password.
+            start_new_session=True,
+        )
+
+
 class Programs:
     """Starts programs, from any thread, and ends those that still run when its block is left by an exception.
 
@@ -38,7 +63,7 @@ class Programs:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running: set[subprocess.Popen[str]] = set()
+        self._running: set[Program] = set()
         self._over = False
 
     def __enter__(self) -> Programs:
@@ -106,28 +131,15 @@ class Programs:
         folder: Path | str | None,
         environment: Mapping[str, str] | None,
         stderr: int,
-    ) -> Iterator[subprocess.Popen[str]]:
+    ) -> Iterator[Program]:
         def start() -> None:
             with self._lock:
                 if self._over:
                     raise PlatformError("%s was not started: the task was ended" % argv[0], reason="interrupted")
-                started.append(
-                    subprocess.Popen(
-                        argv,
-                        cwd=folder,
-                        env={**os.environ, **(environment or {})},
-                        stdin=subprocess.DEVNULL,
-                        stdout=subprocess.PIPE,
-                        stderr=stderr,
-                        text=True,
-                        errors="replace",
-                        # A process group of its own, and no terminal that it could ask for a password.
-                        start_new_session=True,
-                    )
-                )
+                started.append(Program(argv, folder, environment, stderr=stderr))
                 self._running.add(started[0])
 
-        started: list[subprocess.Popen[str]] = []
+        started: list[Program] = []
         try:
             _uninterrupted(start)
         except FileNotFoundError as failure:
@@ -172,7 +184,7 @@ def _took_too_long(argv: Sequence[str], seconds: float | None) -> PlatformError:
     return PlatformError("%s took longer than %g s and was ended" % (" ".join(argv), seconds or 0), reason="timeout")
 
 
-def end_groups(processes: Sequence[subprocess.Popen[Any]]) -> None:
+def end_groups(processes: Sequence[Program]) -> None:
     """TERM to the process group that each of them leads, and KILL to what is left of it after the grace."""
     left = list(processes)
     try:
@@ -187,7 +199,7 @@ def end_groups(processes: Sequence[subprocess.Popen[Any]]) -> None:
             process.wait()
 
 
-def _signalled(process: subprocess.Popen[Any], number: int) -> bool:
+def _signalled(process: Program, number: int) -> bool:
     """Whether the group is still there to get the signal."""
     # Reaped here, so that a leader that has ended does not count as one that runs.
     process.poll()

@@ -123,22 +123,39 @@ def _read(path: str) -> bytes:
 # --- how ours run and end ---------------------------------------------------------------------------------------------
 
 
+class _Program(subprocess.Popen[str]):
+    """A program that is given a text and says texts, in the environment that it is given and no other."""
+
+    def __init__(self, argv: list[str], environment: dict[str, str]) -> None:
+        super().__init__(
+            argv,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+
+    def end(self) -> None:
+        """Ask it to end, and kill it where it takes too long."""
+        self.terminate()
+        try:
+            # Its pipes are read on: it may have more to say than they hold.
+            self.communicate(timeout=ENDING_SECONDS)
+        except (subprocess.TimeoutExpired, ValueError):
+            self.kill()
+            self.wait()
+
+
 def run(
     argv: list[str], environment: dict[str, str], stdin: str, timeout_seconds: float
 ) -> tuple[int | None, str, str]:
     """Run a program: its exit code (None if it took longer and was ended), stdout and stderr. What interrupts us (a
     signal, a task's time limit) ends it too.
     """
-    process = subprocess.Popen(
-        argv,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-    )
+    process = _Program(argv, environment)
     # By a thread: communicate() called again after its time writes no more of what it was given first (CPython before
     # 3.15), and a program that was slow to read more than a pipe holds would wait for ever.
     pipe, process.stdin = process.stdin, None
@@ -154,11 +171,11 @@ def run(
                 return process.returncode, output, errors
             except subprocess.TimeoutExpired:
                 if left <= 0:
-                    _end(process)
+                    process.end()
                     output, errors = process.communicate()
                     return None, output, errors
     except BaseException:
-        _end(process)
+        process.end()
         raise
 
 
@@ -168,13 +185,3 @@ def _feed(pipe: IO[str] | None, text: str) -> None:
         if pipe is not None:
             with pipe:
                 pipe.write(text)
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    process.terminate()
-    try:
-        # Its pipes are read on: it may have more to say than they hold.
-        process.communicate(timeout=ENDING_SECONDS)
-    except (subprocess.TimeoutExpired, ValueError):
-        process.kill()
-        process.wait()

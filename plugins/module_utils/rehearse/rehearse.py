@@ -34,7 +34,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.kuber
     auth_argument_spec,
     is_this_machine,
 )
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.programs import end_groups
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.programs import Program, end_groups
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.rehearse import (
     cloud as clouds,
 )
@@ -353,9 +353,7 @@ class Rehearsal:
             *("--node-ip", "192.0.2.1"),
         ]
         with log.open("wb") as output:
-            process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-            )
+            process = Program(argv, stdout=output, stderr=subprocess.STDOUT)
             try:
                 yield
                 if process.poll() is not None:
