@@ -14,9 +14,9 @@ from typing import Any
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.rehearse import page as rehearsal
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.report import page as report
 
-from ..module_utils.dashboards import conftest as dashboards
-from ..module_utils.dashboards.browser import Browser
-from ..module_utils.report import test_page as sample
+from tests.unit.module_utils.dashboards import conftest as dashboards
+from tests.unit.module_utils.dashboards.browser import Browser
+from tests.unit.module_utils.report import test_page as sample
 
 ROOT = Path(__file__).resolve().parents[3]
 SIZE = (1200, 760)

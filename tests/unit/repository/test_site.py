@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ..module_utils.dashboards.browser import Browser, chromium
-from ..module_utils.dashboards.conftest import library  # noqa: F401
+from tests.unit.module_utils.dashboards.browser import Browser, chromium
+from tests.unit.module_utils.dashboards.conftest import library as library
+
 from . import pictures
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -195,7 +196,7 @@ def test_the_screenshots_are_there_and_small() -> None:
         assert file.read_bytes()[8:12] == b"WEBP" and file.stat().st_size < pictures.LARGEST_BYTES, name
 
 
-def test_the_screenshots_can_be_drawn(browser: Browser, tmp_path: Path, library: Path) -> None:  # noqa: F811
+def test_the_screenshots_can_be_drawn(browser: Browser, tmp_path: Path, library: Path) -> None:
     folder = Path(os.environ.get("DRAW_PICTURES", tmp_path))
     for name, page in pictures.pages(tmp_path, library).items():
         pictures.draw(browser, page, folder / f"{name}.webp")
