@@ -11,7 +11,7 @@ INVENTORY ?= inventories/production-eks
 # The programs of the local cluster (kind, kubectl, helm), once they are built, before others of the same names.
 export PATH := $(CURDIR)/.local/bin:$(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo test lint unit apiserver-test rust cluster-test drill dashboards docs rehearse clean distclean benchmark environment execution-environment release release-check
+.PHONY: help demo test lint unit apiserver-test rust cluster-test upgrade-test drill dashboards docs rehearse clean distclean benchmark environment execution-environment release release-check
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ rust: environment ## The format, the lints and the tests of the Rust programs
 
 cluster-test: environment ## The tests that need nodes, on the local cluster, which some of them disturb
 	@tests/run cluster
+
+upgrade-test: environment ## An earlier platform becomes this one under load, on a cluster of its own
+	@tools/build .local/bin && molecule test -s upgrade --no-command-borders
 
 drill: environment ## Break the local platform on purpose, under load, and measure how it comes back
 	@$(PLAYBOOK) playbooks/drill.yml $(EXTRA)

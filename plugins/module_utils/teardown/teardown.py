@@ -361,7 +361,7 @@ class _Teardown:
             ):
                 continue
             else:
-                why = "it is not the platform's" if not component else f"it is of {component}"
+                why = "nothing that this inventory turns on claims it" if not component else f"it is of {component}"
             found.setdefault(obj["metadata"]["namespace"], []).append((obj, why))
         return found
 

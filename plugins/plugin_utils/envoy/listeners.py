@@ -28,8 +28,14 @@ CONNECTION_MANAGER = (
 
 
 def _connection_manager(
-    prefix: str, limits: Limits, routes: dict[str, Any], filters: list[dict[str, Any]], codec: str = "AUTO"
+    prefix: str,
+    limits: Limits,
+    routes: dict[str, Any],
+    filters: list[dict[str, Any]],
+    codec: str = "AUTO",
+    upgraded: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
+    """``upgraded``: the filters of a WebSocket, where a route lets one through."""
     router = {
         "name": "envoy.filters.http.router",
         "typed_config": {
@@ -46,6 +52,11 @@ def _connection_manager(
             "codec_type": codec,
             **routes,
             "http_filters": [*filters, router],
+            **(
+                {"upgrade_configs": [{"upgrade_type": "websocket", "enabled": False, "filters": [*upgraded, router]}]}
+                if upgraded is not None
+                else {}
+            ),
             "local_reply_config": local_replies(limits),
             "access_log": access_log(),
             # The client's address is the peer's, or what that many proxies in front say; never what the client says.
@@ -145,7 +156,8 @@ def https_listeners(
     chain = {
         "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": tls},
         "transport_socket_connect_timeout": "10s",
-        "filters": [_connection_manager("edge", limits, routes, filters)],
+        # A WebSocket has no whole request that could be waited for.
+        "filters": [_connection_manager("edge", limits, routes, filters, upgraded=before)],
     }
     listeners = [listener("https", address, HTTPS_PORT, chain, limits.proxy_protocol)]
     if http3:

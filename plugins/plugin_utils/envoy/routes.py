@@ -140,7 +140,10 @@ def _destination(value: Any, where: str, known: list[str]) -> dict[str, Any]:
 
 def _route(route: Any, where: str, known: list[str], limits: Limits) -> dict[str, Any]:
     checked = check_keys(
-        route, where, ("name", "match", "upstream"), ("timeout_seconds", "rewrite_prefix", "public", "limits_of")
+        route,
+        where,
+        ("name", "match", "upstream"),
+        ("timeout_seconds", "rewrite_prefix", "public", "limits_of", "websocket"),
     )
     name = name_of(checked["name"], f"{where}.name")
     where = f"{where} ({name})"
@@ -161,6 +164,8 @@ def _route(route: Any, where: str, known: list[str], limits: Limits) -> dict[str
         if not {"prefix", "path_separated_prefix"} & set(match):
             wrong(at, checked["rewrite_prefix"], "a match by prefix beside it")
         action["prefix_rewrite"] = path_of(checked["rewrite_prefix"], at)
+    if checked.get("websocket") is not None and flag_of(checked["websocket"], f"{where}.websocket"):
+        action["upgrade_configs"] = [{"upgrade_type": "websocket"}]
     public = checked.get("public") is not None and flag_of(checked["public"], f"{where}.public")
     shared = checked.get("limits_of")
     return {

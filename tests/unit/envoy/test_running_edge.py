@@ -191,6 +191,95 @@ def test_where_nobody_is_ready_the_upstream_answers_for_itself(edge, upstream):
     assert edge.get("/api/v1/x").status == 200
 
 
+@contextlib.contextmanager
+def echoing():
+    """An upstream that upgrades a connection and sends back what it gets, beside the usual one's port."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve(connection):
+        with connection, contextlib.suppress(OSError):
+            head = b""
+            while b"\r\n\r\n" not in head:
+                if not (got := connection.recv(4096)):
+                    return
+                head += got
+            if b"upgrade: websocket" not in head.lower():
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                return
+            connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\r\n")
+            while got := connection.recv(65536):
+                connection.sendall(got)
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    with listening:
+        yield listening.getsockname()[1]
+
+
+def upgraded(edge, path):
+    """A TLS connection on which a WebSocket was asked for, and the head of the answer."""
+    context = ssl.create_default_context(cafile=str(edge.root / "certificate" / "tls.crt"))
+    connection = context.wrap_socket(
+        socket.create_connection(("127.0.0.1", edge.ports[HTTPS_PORT]), timeout=10), server_hostname="localhost"
+    )
+    connection.sendall(
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+    )
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += connection.recv(1)
+    return connection, head.decode()
+
+
+def test_a_websocket_passes_where_its_route_lets_it(edge, upstream):
+    with echoing() as port:
+        routes = [
+            {
+                **ROUTES[-1],
+                "name": "socket",
+                "match": {"prefix": "/socket"},
+                "upstream": "echo",
+                "websocket": True,
+                "timeout_seconds": 1,
+            },
+            {**ROUTES[-1], "name": "plain", "match": {"prefix": "/plain"}, "upstream": "echo"},
+        ]
+        upstreams = [{"name": "echo", "address": "127.0.0.1", "port": port}]
+        edge.start(configure(routes, upstreams, max_request_bytes=1000, timeout_seconds=1))
+        connection, head = upgraded(edge, "/socket/1")
+        with connection:
+            assert head.startswith("HTTP/1.1 101 ")
+            # More than a body may have, for longer than the request and the route may take.
+            for _ in range(8):
+                connection.sendall(b"x" * 1500)
+                got = b""
+                while len(got) < 1500:
+                    got += connection.recv(4096)
+                time.sleep(0.4)
+        connection, head = upgraded(edge, "/plain/1")
+        with connection:
+            assert head.startswith("HTTP/1.1 403 ")
+
+
+def test_a_websocket_on_which_nothing_is_sent_ends(edge, upstream):
+    with echoing() as port:
+        routes = [
+            {**ROUTES[-1], "match": {"prefix": "/"}, "upstream": "echo", "websocket": True, "timeout_seconds": 0.1}
+        ]
+        edge.start(configure(routes, [{"name": "echo", "address": "127.0.0.1", "port": port}], timeout_seconds=0.1))
+        connection, head = upgraded(edge, "/1")
+        begin = time.monotonic()
+        with connection:
+            assert head.startswith("HTTP/1.1 101 ")
+            assert connection.recv(1) == b""
+        assert 4 < time.monotonic() - begin < 9
+
+
 def test_plain_http_is_sent_to_https_with_the_outer_port_and_keeps_the_method(started):
     answer = started.get("/api/v1/x?a=b", port=HTTP_PORT, method="POST", body=b"{}")
     assert answer.status == 308
