@@ -188,7 +188,7 @@ def _build(folder: Path) -> subprocess.CompletedProcess[str]:
     (folder / "mkdocs.yml").write_text(f"{text}\ndocs_dir: pages\n")
     shutil.copy(ROOT / "tools/docs/language.py", folder)
     shutil.copytree(ROOT / "tools/docs/theme", folder / "theme")
-    command = [ROOT / ".local/docs/bin/mkdocs", "build", "--quiet", "--strict", "--config-file", folder / "mkdocs.yml"]
+    command = [ROOT / ".local/docs/bin/mkdocs", "build", "--strict", "--config-file", folder / "mkdocs.yml"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
 
 
