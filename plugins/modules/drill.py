@@ -45,16 +45,19 @@ options:
             description:
               - C(kill_pod) sends SIGKILL to all processes of a pod's containers, or of the target's C(container), from
                 a pod with C(hostPID) in kube-system, which has to be allowed. C(delete_pod) deletes a pod, with its
-                grace period. C(run_in_pod) runs a command in it.
+                grace period. C(run_in_pod) runs a command in it, C(run_here) one on this machine, such as a playbook.
               - C(stop_nodes) kills nodes that are kind's containers on this machine, and starts them again to heal.
               - C(drain_node) cordons a node and evicts its pods, as their disruption budgets allow.
               - C(restart) restarts workloads pod by pod, one workload after the other.
             type: str
             required: true
-            choices: [delete_pod, drain_node, kill_pod, restart, run_in_pod, stop_nodes]
+            choices: [delete_pod, drain_node, kill_pod, restart, run_here, run_in_pod, stop_nodes]
           target: {description: 'The name of one of O(targets): the pod, or the pod whose node it is.', type: str}
           zone: {description: 'With C(stop_nodes), all nodes of its zone.', type: bool, default: false}
-          command: {description: 'With C(run_in_pod); C({pod}) is the name of the pod.', type: list, elements: str}
+          command:
+            description: With C(run_here), and with C(run_in_pod), where C({pod}) is the name of the pod.
+            type: list
+            elements: str
           container: {description: With C(run_in_pod)., type: str}
           workloads:
             description: With C(restart).
@@ -96,10 +99,11 @@ options:
         C(shares) (language to a whole number, 1 where it is not named) says how often each is executed, and with
         V(session) how often a session is asked for and nothing executed.
       - Any other writes to a store, from a pod in C(namespace), with C(rate) writes a second (200) to C(url)
-        (V(redis://HOST:PORT), a connection URI of PostgreSQL, or V(openfaas://HOST:PORT), where a write is a call of
-        the runtime of Python that is queued, and is there if its end is known). C(app) and C(port) are the pods that
-        the URL leads to, for a NetworkPolicy. C(credentials) is a Secret with username and password, where the store
-        asks for them, C(authority) one with C(ca.crt). C(timeout_seconds) is 3.
+        (V(rediss://HOST:PORT?cacert=/run/authority/ca.crt), a connection URI of PostgreSQL, or
+        V(openfaas://HOST:PORT), where a write is a call of the runtime of Python that is queued, and is there if its
+        end is known). C(app) and C(port) are the pods that the URL leads to, for a NetworkPolicy. C(credentials) is a
+        Secret with username and password, where the store asks for them, C(authority) one with C(ca.crt), at
+        V(/run/authority). C(timeout_seconds) is 3.
     type: dict
     required: true
   targets:
@@ -183,10 +187,11 @@ EXAMPLES = r"""
     loads:
       redis:
         namespace: data-services
-        url: redis://redis-master:6379
+        url: rediss://redis-master:6379?cacert=/run/authority/ca.crt
         app: redis-haproxy
         port: 6379
         credentials: redis-drill
+        authority: redis-ca
     drills:
       - name: Redis master killed
         load: redis

@@ -100,6 +100,13 @@ options:
       - The JSON file for the references (image name to repository, tag, digest), which C(platform_images_file) names.
     type: path
     required: true
+  refresh:
+    description:
+      - Asks in each image whether the distribution has newer packages, and builds it anew where it has. The tag stays,
+        as the sources are the same; the digest, by which the roles name an image, changes.
+    type: bool
+    default: false
+    version_added: 0.2.0
 attributes:
   check_mode:
     details: Says which images would be built.

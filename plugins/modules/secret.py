@@ -66,6 +66,9 @@ options:
             ASCII letters and digits, unless given.
           - The randomness is the operating system's. Less than 64 bits of it are refused.
           - Changing length or alphabet does not change a value that exists.
+          - With C(previous{:} NAME) the key C(NAME) of the first namespace holds the value before from a rotation on,
+            and a random value that nobody is given until then, so that a server can take both at any time
+            (O(secrets[].forget)).
         type: dict
         default: {}
       data:
@@ -83,7 +86,16 @@ options:
         description:
           - Make O(secrets[].random) anew and take the next of O(secrets[].alternate), in the first namespace alone. The
             others keep theirs until a call without it, so that a server can learn the new values before its clients.
-          - While the first namespace is ahead of another, the rotation goes on, and another call makes nothing anew.
+          - While the first namespace is ahead of another, or the value before is not forgotten, the rotation goes on,
+            and another call makes nothing anew.
+          - A certificate is made anew. An authority gets its next certificate and key, and C(ca.crt) has both
+            certificates; it goes on to sign with the one that it has (O(secrets[].certificate.switch)).
+        type: bool
+        default: false
+      forget:
+        description:
+          - Make the value before anew (C(previous) in O(secrets[].random)), so that nobody can use it any more, and
+            take the certificate before out of an authority's C(ca.crt). Nothing changes where no rotation has left one.
         type: bool
         default: false
       render:
@@ -128,6 +140,12 @@ options:
             description:
               - Make an authority that can sign other certificates of the list.
               - A renewed authority keeps its key, so certificates that it signed stay valid.
+            type: bool
+            default: false
+          switch:
+            description:
+              - An authority signs with its next key from now on, where a rotation has made one, and C(ca.crt) keeps the
+                certificate before until O(secrets[].forget). What it signs is renewed by the same call.
             type: bool
             default: false
           ca:
@@ -218,8 +236,8 @@ secrets:
       returned: always
     key_actions:
       description:
-        - What became of each named key. V(unchanged), V(generated), V(rotated), V(set), V(rendered), V(issued),
-          V(renewed) with the reason, V(copied) or V(copied over another value).
+        - What became of each named key. V(unchanged), V(generated), V(rotated), V(forgotten), V(set), V(rendered),
+          V(issued), V(renewed) with the reason, V(copied) or V(copied over another value).
       type: dict
       returned: always
       sample: {"password": "generated"}
@@ -234,6 +252,15 @@ alternates:
   returned: always
   type: dict
   sample: {"postgresql-controller": {"username": "controller_2"}}
+overlaps:
+  description: Since when the value before is taken beside the present one, by Secret, as ISO 8601.
+  returned: always
+  type: dict
+  sample: {"redis-controller": "2026-12-01T09:00:00Z"}
+rendered:
+  description: The SHA-256 of each O(secrets[].render), by Secret and key, by which a server's copy can be recognized.
+  returned: always
+  type: dict
 certificates_expire:
   description: When each certificate ends, as ISO 8601.
   returned: always

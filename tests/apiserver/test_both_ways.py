@@ -384,8 +384,18 @@ def test_image_that_is_built_and_pushed(both, tmp_path, registry, based_on_nothi
         "output": str(tmp_path / "NAMESPACE-images.json"),
         "images": [{"name": "little", "context": "little"}],
     }
-    results = both("image", arguments, [{"check_mode": True}, {}, {}])
-    assert [result["changed"] for result in results] == [True, True, False]
+    results = both("image", arguments, [{"check_mode": True}, {}, {}, {"arguments": {"refresh": True}}])
+    # It has no shell that could be asked for newer packages, and no packages.
+    assert [result["changed"] for result in results] == [True, True, False, False]
+
+
+def test_attest(both, registry, tmp_path) -> None:
+    image = {"repository": f"{registry}/nothing", "tag": "1", "digest": "sha256:" + "0" * 64}
+    arguments = {"images": {"nothing": image}, "bills": str(tmp_path / "NAMESPACE"), "syft_binary": "/bin/false"}
+    tasks = [{"check_mode": True}, {}, {"arguments": {"images": {"odd": {}}}}, {"arguments": {"cosign_key": "x"}}]
+    results = both("attest", arguments, tasks)
+    assert [result["failed"] for result in results] == [False, True, True, True]
+    assert results[0]["written"] == ["nothing"]
 
 
 def web(replicas: Any = 2) -> dict[str, Any]:

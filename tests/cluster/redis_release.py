@@ -16,10 +16,12 @@ import yaml
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.concurrency import concurrently
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.client import Cluster
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.exec import Ran, run_in_pod
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.secret import certificate as certificates
 
 from .checkout import ROOT, helm_upgrade, image
 
 ROLE = ROOT / "roles" / "data_services"
+TLS = "--tls --cacert /certificate/ca.crt"
 DRILL = "~drill:* +@connection -@dangerous +get +set +unlink +wait"
 
 SMALL = {
@@ -54,8 +56,9 @@ class Release:
     # --- making it ----------------------------------------------------------------------------------------------------
 
     def make(self, values: dict | None = None, ready: bool = True) -> None:
-        """Users, release, and the way in for the client of this machine."""
+        """Users, certificates, release, and the way in for the client of this machine."""
         self._users()
+        self._certificates()
         images = {part: {"image": image("haproxy" if part == "haproxy" else "redis")} for part in SMALL}
         self.upgrade(merged(merged(SMALL, images), values or {}))
         self.cluster.apply(
@@ -104,6 +107,23 @@ class Release:
             "test",
         )
 
+    def _certificates(self) -> None:
+        """The Secrets redis-tls and redis-ca, as the role makes them."""
+        authority = certificates.issue(certificates.Wanted("Redis's authority", is_ca=True), None)
+        pair = certificates.issue(certificates.Wanted("redis", dns_names=("redis-master",)), authority)
+        self.authority = authority.certificate.decode()
+        made = {"tls.crt": pair.certificate, "tls.key": pair.key, "ca.crt": authority.certificate}
+        for name, keys in (("redis-tls", list(made)), ("redis-ca", ["ca.crt"])):
+            self.cluster.apply(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Secret",
+                    "metadata": {"name": name, "namespace": self.namespace},
+                    "data": {key: base64.b64encode(made[key]).decode() for key in keys},
+                },
+                "test",
+            )
+
     # --- looking at it ------------------------------------------------------------------------------------------------
 
     def pod(self, name: str) -> dict | None:
@@ -118,7 +138,7 @@ class Release:
 
     def admin(self, pod: str, command: str) -> str:
         """A command to the Redis of a pod, by a user who may do all. The password is in no process list."""
-        script = f"read -r REDISCLI_AUTH; export REDISCLI_AUTH; exec timeout 10 redis-cli --user admin {command}"
+        script = f"read -r REDISCLI_AUTH; export REDISCLI_AUTH; exec timeout 10 redis-cli {TLS} --user admin {command}"
         ran = self.run(pod, script, 30, self.passwords["admin"] + "\n")
         return ran.stdout.replace("\r", "").strip()
 
@@ -209,6 +229,10 @@ class Release:
             socket_connect_timeout=timeout_seconds,
             socket_timeout=timeout_seconds,
             retry=None,
+            ssl=True,
+            ssl_ca_data=self.authority,
+            # By a node's address.
+            ssl_check_hostname=False,
             decode_responses=True,
         )
 

@@ -1,4 +1,4 @@
-"""playbooks/rotate-postgresql.yml on a running platform that may be broken: no login and no commit of a client fails.
+"""playbooks/rotate.yml on a running platform that may be broken: no login and no commit of a client fails.
 
 A pod in the controller's namespace does what a client does, through PgBouncer: it holds connections and commits on them
 all the time, and logs in anew with what is mounted at that moment. INVENTORY is the inventory, if not the local one.
@@ -77,7 +77,7 @@ while True:
 
 
 def rotate(clients: str) -> tuple[int, str]:
-    return playbook("playbooks/rotate-postgresql.yml", rotate_clients=clients)
+    return playbook("playbooks/rotate.yml", rotate_tags="passwords", rotate_clients=clients)
 
 
 @pytest.fixture
@@ -164,4 +164,4 @@ def test_a_rotation_refuses_no_login_and_no_commit(client) -> None:
 
 def test_who_is_no_client_is_named() -> None:
     code, told = rotate("nobody")
-    assert code != 0 and "rotate_clients is nobody, and the clients of PostgreSQL are controller, migrator" in told
+    assert code != 0 and "rotate_clients is nobody; the clients are controller, ratelimit, migrator" in told

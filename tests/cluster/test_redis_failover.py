@@ -98,7 +98,7 @@ while [ "$i" -lt {count} ]; do
   {wait}
   i=$((i + 1))
   sleep 0.004
-done | redis-cli --user drill
+done | redis-cli --tls --cacert /certificate/ca.crt --user drill
 """
 """A client on the side of the master that is cut off: exec reaches a pod over its node, not over the pod's network."""
 

@@ -47,8 +47,15 @@ def test_writes_are_kept_and_memory_is_bounded():
 @pytest.mark.parametrize(("app", "port"), [("redis", 6379), ("redis-sentinel", 26379)])
 def test_nobody_is_served_without_a_password(app, port):
     for host in hosts(app):
-        said = host.run(f"redis-cli -p {port} ping")
+        said = host.run(f"redis-cli --tls --cacert /certificate/ca.crt -p {port} ping")
         assert "NOAUTH" in said.stdout + said.stderr
+
+
+@pytest.mark.parametrize(("app", "port"), [("redis", 6379), ("redis-sentinel", 26379)])
+def test_nobody_is_served_without_tls(app, port):
+    for host in hosts(app):
+        said = host.run(f"timeout 5 redis-cli -p {port} ping")
+        assert "PONG" not in said.stdout and "NOAUTH" not in said.stdout + said.stderr
 
 
 def test_the_probes_user_can_neither_read_nor_change():

@@ -141,7 +141,7 @@ func storesOf(targets []vegeta.Target, o options) (map[string]store, error) {
 			continue
 		}
 		switch address.Scheme {
-		case "redis":
+		case "redis", "rediss":
 			stores[address.Scheme], err = newRedis(address, o)
 		case "postgresql":
 			stores[address.Scheme], err = newPostgresql(target.URL, o)
@@ -249,14 +249,11 @@ func (p *progress) print(done bool) {
 func httpTransport(o options) (*http.Transport, error) {
 	configuration := &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.rootCerts != "" {
-		pem, err := os.ReadFile(o.rootCerts)
+		roots, err := authorities(o.rootCerts)
 		if err != nil {
 			return nil, err
 		}
-		configuration.RootCAs = x509.NewCertPool()
-		if !configuration.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, errors.New(o.rootCerts + " holds no certificate")
-		}
+		configuration.RootCAs = roots
 	}
 	// HTTP/1.1: one connection of HTTP/2 would carry the whole load to a single replica of the edge.
 	protocols := new(http.Protocols)
@@ -281,6 +278,19 @@ func (w writes) RoundTrip(request *http.Request) (*http.Response, error) {
 	return &http.Response{
 		StatusCode: http.StatusOK, ProtoMajor: 1, Header: http.Header{}, Body: http.NoBody, Request: request,
 	}, nil
+}
+
+// authorities reads the certificates in PEM that a server is checked with.
+func authorities(file string) (*x509.CertPool, error) {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(content) {
+		return nil, fmt.Errorf("%s: no certificate in PEM", file)
+	}
+	return pool, nil
 }
 
 // credentials reads what a mounted Secret holds; empty without one.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/csv"
 	"encoding/pem"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,7 +60,7 @@ func acknowledged(records [][]string) (count int) {
 }
 
 // redisServer starts a real one.
-func redisServer(t *testing.T) (address string, process *os.Process) {
+func redisServer(t *testing.T, options ...string) (address string, process *os.Process) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -68,6 +70,9 @@ func redisServer(t *testing.T) (address string, process *os.Process) {
 	listener.Close()
 	_, port, _ := net.SplitHostPort(address)
 	server := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
+	if len(options) > 0 {
+		server.Args = append(append(server.Args, "--port", "0", "--tls-port", port), options...)
+	}
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -110,6 +115,50 @@ func TestWhatRedisAcknowledgedIsFoundAgain(t *testing.T) {
 	printed(t, "forget", "-name", "one", "-count", count, target)
 	if found := printed(t, "stored", "-name", "one", "-count", count, target); found != "" {
 		t.Fatal("forgotten writes are found: " + found)
+	}
+}
+
+func TestARedisWithTLSIsCheckedAndItsPasswordReadAtEachConnection(t *testing.T) {
+	folder := t.TempDir()
+	certificate := func(name string) string {
+		made := exec.Command("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
+			"/CN=redis", "-addext", "subjectAltName=DNS:localhost", "-keyout", name+".key", "-out", name+".crt")
+		made.Dir = folder
+		if said, err := made.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, said)
+		}
+		return filepath.Join(folder, name)
+	}
+	right, wrong := certificate("right"), certificate("wrong")
+	address, _ := redisServer(t, "--tls-cert-file", right+".crt", "--tls-key-file", right+".key", "--tls-ca-cert-file", right+".crt",
+		"--tls-auth-clients", "no", "--user", "drill", "on", ">first", ">second", "~*", "+@all", "--user", "default", "off")
+	_, port, _ := net.SplitHostPort(address)
+	for _, given := range []struct {
+		authority, password string
+		served              bool
+	}{{right, "first", true}, {right, "second", true}, {right, "third", false}, {wrong, "first", false}} {
+		for name, content := range map[string]string{"username": "drill", "password": given.password} {
+			if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		target, _ := url.Parse(fmt.Sprintf("rediss://localhost:%s?cacert=%s.crt", port, given.authority))
+		made, err := newRedis(target, options{credentials: folder})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 50 { // until it listens
+			if err = made.(*redisStore).client.Ping(context.Background()).Err(); err == nil || !given.served {
+				break
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if (err == nil) != given.served {
+			t.Fatalf("%s, %s: %v", filepath.Base(given.authority), given.password, err)
+		}
+	}
+	if _, err := newRedis(&url.URL{Scheme: "rediss", Host: "localhost:1"}, options{}); err == nil {
+		t.Fatal("without an authority a server would be believed whose certificate nobody has checked")
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/url"
@@ -26,15 +27,23 @@ type redisStore struct {
 }
 
 func newRedis(address *url.URL, o options) (store, error) {
-	username, password, err := credentials(o.credentials)
-	if err != nil {
+	if _, _, err := credentials(o.credentials); err != nil {
 		return nil, err
 	}
+	var encrypted *tls.Config
+	if address.Scheme == "rediss" {
+		roots, err := authorities(address.Query().Get("cacert"))
+		if err != nil {
+			return nil, err
+		}
+		encrypted = &tls.Config{ServerName: address.Hostname(), RootCAs: roots}
+	}
 	return &redisStore{confirm: o.confirm, client: redis.NewClient(&redis.Options{
-		Addr:                  address.Host,
-		Username:              username,
-		Password:              password,
-		ContextTimeoutEnabled: true,
+		Addr:      address.Host,
+		TLSConfig: encrypted,
+		// Read at each connection, as a client does whose password is rotated.
+		CredentialsProviderContext: func(context.Context) (string, string, error) { return credentials(o.credentials) },
+		ContextTimeoutEnabled:      true,
 		// Every write is sent once: what fails is a failure that a caller sees.
 		MaxRetries:               -1,
 		DialerRetries:            1,

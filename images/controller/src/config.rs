@@ -64,6 +64,8 @@ pub struct RedisConfig {
     pub route: RedisRoute,
     pub username: Option<Secret>,
     pub password: Option<Secret>,
+    /// Authorities of the servers' certificates, where TLS is spoken; without it the web's.
+    pub ca_file: Option<PathBuf>,
     /// How long a request waits for Redis, a failover included.
     pub timeout: Duration,
     /// How many replicas must have a session before it is confirmed.
@@ -90,6 +92,8 @@ pub enum RedisRoute {
         master_name: String,
         username: Option<Secret>,
         password: Option<Secret>,
+        /// With TLS, the name in the certificates of the Sentinels and of the servers, whom they name by address.
+        tls_name: Option<String>,
     },
 }
 
@@ -351,16 +355,7 @@ impl Variables<'_> {
             }
             return None;
         };
-        if let Some(Err(error)) = ca_file.as_ref().map(std::fs::read) {
-            self.wrong(
-                "DATABASE_CA_FILE",
-                format!(
-                    "{:?} ({error})",
-                    ca_file.as_deref().unwrap_or(std::path::Path::new(""))
-                ),
-                "a readable file with certificates in PEM",
-            );
-        }
+        self.readable_authorities("DATABASE_CA_FILE", &ca_file);
         // `secret` has read the file already, so this cannot fail now.
         let text = url.read().ok()?;
         let known = text.starts_with("postgresql://") || text.starts_with("postgres://");
@@ -383,12 +378,21 @@ impl Variables<'_> {
         })
     }
 
+    fn readable_authorities(&mut self, variable: &str, file: &Option<PathBuf>) {
+        let Some(path) = file else { return };
+        if let Err(error) = std::fs::read(path) {
+            let found = format!("{path:?} ({error})");
+            self.wrong(variable, found, "a readable file with certificates in PEM");
+        }
+    }
+
     fn redis(&mut self) -> Option<RedisConfig> {
         let url = self.secret("REDIS_URL");
         let sentinels = self.value("REDIS_SENTINELS");
         let master_name = self.value("REDIS_MASTER_NAME");
         let sentinel_username = self.secret("REDIS_SENTINEL_USERNAME");
         let sentinel_password = self.secret("REDIS_SENTINEL_PASSWORD");
+        let tls_name = self.value("REDIS_SENTINEL_TLS_NAME");
         let route = match (url, sentinels) {
             (Some(url), None) => self.redis_url(url),
             (None, Some(list)) => self.sentinels(&list).map(|sentinels| RedisRoute::Sentinel {
@@ -396,12 +400,13 @@ impl Variables<'_> {
                 master_name: master_name.unwrap_or_else(|| "mymaster".to_owned()),
                 username: sentinel_username,
                 password: sentinel_password,
+                tls_name,
             }),
             (None, None) => {
                 self.wrong(
                     "REDIS_URL",
                     "nothing",
-                    "redis://HOST[:PORT][/DATABASE], or REDIS_SENTINELS instead",
+                    "rediss://HOST[:PORT][/DATABASE], or REDIS_SENTINELS instead",
                 );
                 None
             }
@@ -416,6 +421,8 @@ impl Variables<'_> {
         };
         let username = self.secret("REDIS_USERNAME");
         let password = self.secret("REDIS_PASSWORD");
+        let ca_file = self.value("REDIS_CA_FILE").map(PathBuf::from);
+        self.readable_authorities("REDIS_CA_FILE", &ca_file);
         let timeout = self.seconds("REDIS_TIMEOUT_SECONDS", 3, 1..=30);
         let confirm_replicas =
             self.number("REDIS_CONFIRM_REPLICAS", 0, 0..=10, "a number of replicas") as u32;
@@ -430,6 +437,7 @@ impl Variables<'_> {
             route: route?,
             username,
             password,
+            ca_file,
             timeout,
             confirm_replicas,
         })
@@ -438,8 +446,9 @@ impl Variables<'_> {
     fn redis_url(&mut self, url: Secret) -> Option<RedisRoute> {
         // `secret` has read the file already, so this cannot fail now.
         let text = url.read().ok()?;
-        let plain = text.starts_with("redis://") && (&*text).into_connection_info().is_ok();
-        if !plain {
+        let known = text.starts_with("rediss://") || text.starts_with("redis://");
+        // What is behind a # would turn off that certificates are checked.
+        if !known || text.contains('#') || (&*text).into_connection_info().is_err() {
             let found = if text.contains('@') {
                 HIDDEN.to_owned()
             } else {
@@ -448,7 +457,7 @@ impl Variables<'_> {
             self.wrong(
                 "REDIS_URL",
                 found,
-                "redis://[USERNAME:PASSWORD@]HOST[:PORT][/DATABASE] (TLS is the mesh's task)",
+                "rediss://[USERNAME:PASSWORD@]HOST[:PORT][/DATABASE], or redis:// without TLS",
             );
             return None;
         }
@@ -699,7 +708,7 @@ mod tests {
     #[test]
     fn a_url_that_may_hold_a_password_is_not_shown() {
         for url in [
-            "rediss://u:hunter2@host",
+            "rediss://u:hunter2@host#insecure",
             "http://u:hunter2@host",
             "redis://u:hunter2@host/notanumber",
         ] {

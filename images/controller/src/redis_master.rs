@@ -6,6 +6,8 @@
 //! still answers others is only slow, and stays. All commands sent here are idempotent, so one whose answer was lost is
 //! sent again.
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,10 +15,11 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::aio::MultiplexedConnection;
+use redis::io::AsyncDNSResolver;
 use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue,
-    IntoConnectionInfo, Pipeline, RedisConnectionInfo, RedisError,
+    IntoConnectionInfo, Pipeline, RedisConnectionInfo, RedisError, RedisFuture, TlsCertificates,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -312,6 +315,7 @@ fn pause(failures: u32) -> Duration {
 }
 
 async fn connect(config: &RedisConfig) -> Result<MultiplexedConnection, RedisError> {
+    let ca_file = config.ca_file.as_deref();
     match &config.route {
         RedisRoute::Direct(url) => {
             let info = secret(url)?.into_connection_info()?;
@@ -320,22 +324,27 @@ async fn connect(config: &RedisConfig) -> Result<MultiplexedConnection, RedisErr
                 &config.username,
                 &config.password,
             )?;
-            open(info.set_redis_settings(settings)).await
+            open(info.set_redis_settings(settings), ca_file, None).await
         }
         RedisRoute::Sentinel {
             sentinels,
             master_name,
             username,
             password,
+            tls_name,
         } => {
+            let way = Way {
+                ca_file,
+                tls_name: tls_name.as_deref(),
+            };
             let settings = credentials(RedisConnectionInfo::default(), username, password)?;
-            let master = ask_sentinels(sentinels, master_name, &settings).await?;
+            let master = ask_sentinels(sentinels, master_name, &settings, way).await?;
             let settings = credentials(
                 RedisConnectionInfo::default(),
                 &config.username,
                 &config.password,
             )?;
-            let mut connection = open(address(&master, settings)?).await?;
+            let mut connection = way.open(&master, settings).await?;
             // A Sentinel may not know yet that its master was replaced; the node itself does
             // (https://redis.io/docs/latest/develop/reference/sentinel-clients/, step 3).
             let role: Vec<redis::Value> = redis::cmd("ROLE").query_async(&mut connection).await?;
@@ -355,11 +364,12 @@ async fn ask_sentinels(
     sentinels: &[(String, u16)],
     master_name: &str,
     settings: &RedisConnectionInfo,
+    way: Way<'_>,
 ) -> Result<(String, u16), RedisError> {
     let mut answers: FuturesUnordered<_> = sentinels
         .iter()
         .map(|sentinel| async move {
-            let mut connection = open(address(sentinel, settings.clone())?).await?;
+            let mut connection = way.open(sentinel, settings.clone()).await?;
             redis::cmd("SENTINEL")
                 .arg("GET-MASTER-ADDR-BY-NAME")
                 .arg(master_name)
@@ -384,12 +394,50 @@ async fn ask_sentinels(
     Err(last)
 }
 
-fn address(
-    (host, port): &(String, u16),
-    settings: RedisConnectionInfo,
-) -> Result<ConnectionInfo, RedisError> {
-    let info = ConnectionAddr::Tcp(host.clone(), *port).into_connection_info()?;
-    Ok(info.set_redis_settings(settings))
+/// To servers and Sentinels that are known by address.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    ca_file: Option<&'a Path>,
+    tls_name: Option<&'a str>,
+}
+
+impl Way<'_> {
+    async fn open(
+        &self,
+        (host, port): &(String, u16),
+        settings: RedisConnectionInfo,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        let (address, resolver) = match self.tls_name {
+            None => (ConnectionAddr::Tcp(host.clone(), *port), None),
+            Some(name) => (
+                ConnectionAddr::TcpTls {
+                    host: name.to_owned(),
+                    port: *port,
+                    insecure: false,
+                    tls_params: None,
+                },
+                Some(At(host.clone())),
+            ),
+        };
+        let info = address.into_connection_info()?;
+        open(info.set_redis_settings(settings), self.ca_file, resolver).await
+    }
+}
+
+/// Where the name of a certificate is to be found: at this host, whatever the name is.
+struct At(String);
+
+impl AsyncDNSResolver for At {
+    fn resolve<'a, 'b: 'a>(
+        &'a self,
+        _name: &'b str,
+        port: u16,
+    ) -> RedisFuture<'a, Box<dyn Iterator<Item = SocketAddr> + Send + 'a>> {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((self.0.as_str(), port)).await?;
+            Ok(Box::new(found.collect::<Vec<_>>().into_iter()) as Box<_>)
+        })
+    }
 }
 
 fn credentials(
@@ -417,14 +465,32 @@ fn secret(secret: &Secret) -> Result<String, RedisError> {
     })
 }
 
-async fn open(info: ConnectionInfo) -> Result<MultiplexedConnection, RedisError> {
+async fn open(
+    info: ConnectionInfo,
+    ca_file: Option<&Path>,
+    resolver: Option<At>,
+) -> Result<MultiplexedConnection, RedisError> {
     // A command is small, and many share a connection: by default it would wait until the one before it is acknowledged.
     let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-    let config = AsyncConnectionConfig::new()
+    let mut config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(ATTEMPT_TIMEOUT))
         // A request has its own deadline, and a silent connection is given up before.
         .set_response_timeout(None);
-    Client::open(info)?
+    if let Some(resolver) = resolver {
+        config = config.set_dns_resolver(resolver);
+    }
+    let client = match info.addr() {
+        // Read at each connection: during a change of authorities the file has both.
+        ConnectionAddr::TcpTls { .. } => {
+            let certificates = TlsCertificates {
+                client_tls: None,
+                root_cert: ca_file.map(std::fs::read).transpose()?,
+            };
+            Client::build_with_tls(info, certificates)?
+        }
+        _ => Client::open(info)?,
+    };
+    client
         .get_multiplexed_async_connection_with_config(&config)
         .await
 }

@@ -25,6 +25,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.capac
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.concurrency import concurrently
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.helm.yaml import YAMLError, from_yaml
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.image.bill import write_bill
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.image.reference import parse
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.programs import Programs
 
@@ -304,21 +305,8 @@ def _copied(source: Path, target: Path) -> None:
 
 
 def _sbom(name: str, image: dict[str, str], params: dict[str, Any], folder: Path, programs: Programs) -> str:
-    reference = pinned(image)
-    environment = {"SYFT_CHECK_FOR_APP_UPDATE": "false"}
-    if parse(reference).is_local:
-        environment["SYFT_REGISTRY_INSECURE_USE_HTTP"] = "true"
     target = folder / ("%s.spdx.json" % name)
-    argv = [params["syft_binary"], "scan", "registry:%s" % reference, "--quiet", "--output", "spdx-json=%s" % target]
-    answer = programs.run(argv, environment=environment, timeout_seconds=STEP_SECONDS)
-    if answer.returncode != 0 or not target.is_file():
-        raise PlatformError(
-            "syft cannot say what an image is made of",
-            where=reference,
-            found=" ".join(answer.stderr.split())[-600:],
-            fix="try it by hand, or do without (bundle_sboms: false)",
-            reason="program",
-        )
+    write_bill(programs, params["syft_binary"], pinned(image), target, "bundle_sboms: false")
     return name
 
 

@@ -61,8 +61,9 @@ ARGUMENT_SPEC: Object = {
                 },
                 "required_if": [
                     ["kind", "restart", ["workloads"]],
+                    ["kind", "run_here", ["command"]],
                     ["kind", "run_in_pod", ["command"]],
-                    *(["kind", kind, ["target"]] for kind in sorted(KINDS) if kind != "restart"),
+                    *(["kind", kind, ["target"]] for kind in sorted(KINDS) if kind not in ("restart", "run_here")),
                 ],
             },
             "must_hold": {

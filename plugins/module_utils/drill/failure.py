@@ -14,6 +14,7 @@ import http.client
 import json
 import os
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -363,9 +364,32 @@ class Restart(Failure):
             self.victims.append(f"{workload['kind']} {workload['namespace']}/{workload['name']}")
 
 
+class RunHere(Failure):
+    """A program on this machine that changes what runs, such as a playbook."""
+
+    def strike(self) -> None:
+        command = self.spec["command"]
+        try:
+            ran = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
+            code, said = ran.returncode, (ran.stderr.strip() or ran.stdout.strip())[-1500:]
+        except (OSError, subprocess.TimeoutExpired) as failure:
+            code, said = -1, str(failure)
+        if code:
+            raise PlatformError(
+                "the command of the failure did not succeed",
+                where=" ".join(command),
+                found=f"exit code {code}: {said}",
+                expected="exit code 0",
+                fix="run the command by hand and see why",
+                reason="command",
+            )
+        self.victims.append(command[0])
+
+
 KINDS: dict[str, type[Failure]] = {
     "kill_pod": KillPod,
     "delete_pod": DeletePod,
+    "run_here": RunHere,
     "run_in_pod": RunInPod,
     "stop_nodes": StopNodes,
     "drain_node": DrainNode,

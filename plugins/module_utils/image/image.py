@@ -64,6 +64,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "base_images": {"type": "dict", "required": True},
     "cache_dir": {"type": "path", "required": True},
     "output": {"type": "path", "required": True},
+    "refresh": {"type": "bool", "default": False},
 }
 
 _IGNORED = frozenset({"target", "__pycache__", ".git", "tests", "benches", "examples", "README.md"})
@@ -92,12 +93,15 @@ def _made(
 
     with ThreadPoolExecutor(8) as pool, programs as dummy:  # noqa: F841
         digests = list(pool.map(lambda image: image.pushed_digest(), images))
-    missing = [image for image, digest in zip(images, digests, strict=True) if not digest]
+        outdated = _outdated(images, digests, programs, progress) if params["refresh"] else []
+    missing = [image for image, digest in zip(images, digests, strict=True) if not digest or image in outdated]
     if check_mode:
-        table = _references(images, [digest or "" for digest in digests])
-        return _result(before, table, [image.name for image in missing], diff)
+        known = ["" if image in missing else str(digest) for image, digest in zip(images, digests, strict=True)]
+        return _result(before, _references(images, known), [image.name for image in missing], diff)
 
     if missing:
+        for image in outdated:
+            image.from_scratch = True
         _build_all(missing, params, programs, progress)
         digests = [image.pushed_digest() for image in images]
         for image, digest in zip(images, digests, strict=True):
@@ -175,6 +179,7 @@ class _Image:
         self.serves: list[str] = entry.get("serves") or [self.name]
         self.programs = programs
         self.pull = pull
+        self.from_scratch = False
         self.root = Path(params["root"])
         self.context = self.root / entry["context"]
         self.artifacts: list[dict[str, Any]] = entry["artifacts"]
@@ -225,7 +230,10 @@ class _Image:
 
 
 def _base_identity(programs: Programs, reference: str, pull: bool) -> bytes:
-    """The ID of a base image, which is pulled where Docker does not have it (``pull``); else its name."""
+    """What a base image holds, which is pulled where Docker does not have it (``pull``); else its name.
+
+    Not its ID: that differs with the time at which an image of the same content was made.
+    """
     if not _docker_has(programs, reference):
         if not pull:
             return reference.encode()
@@ -240,7 +248,43 @@ def _base_identity(programs: Programs, reference: str, pull: bool) -> bytes:
                 "images_runtime_nodejs_base, images_runtime_python_base or images_runtime_rust_base" % reference,
                 reason="docker",
             )
-    return _output(programs, ["docker", "image", "inspect", "--format", "{{.Id}}", reference])
+    return _output(programs, ["docker", "image", "inspect", "--format", "{{json .RootFS.Layers}}", reference])
+
+
+_UPGRADES = "command -v apt-get >/dev/null || exit 0; apt-get -qq update >/dev/null && apt-get -qq -s dist-upgrade"
+
+
+def _outdated(
+    images: list[_Image], digests: list[str | None], programs: Programs, progress: Callable[[str], None]
+) -> list[_Image]:
+    """The images of which the distribution has newer packages; one without a shell has none of it."""
+
+    def newer(image: _Image, digest: str) -> list[str]:
+        reference = "%s@%s" % (image.repository, digest)
+        argv = ["docker", "run", "--rm", "--user", "0:0", "--entrypoint", "/bin/sh", reference, "-c", _UPGRADES]
+        answer = programs.run(argv, timeout_seconds=900)
+        if answer.returncode == 127 and "/bin/sh" in answer.stderr:
+            return []
+        if answer.returncode != 0:
+            raise PlatformError(
+                "whether an image is up to date cannot be told",
+                where=reference,
+                found=" ".join((answer.stderr or answer.stdout).split())[-600:],
+                expected="the distribution's package lists, read from inside of the image",
+                fix="see whether Docker's containers reach the distribution, or do without (images_refresh: false)",
+                reason="docker",
+            )
+        return [line.split()[1] for line in answer.stdout.splitlines() if line.startswith("Inst ")]
+
+    there = [(image, digest) for image, digest in zip(images, digests, strict=True) if digest]
+    found = []
+    with ThreadPoolExecutor(_BUILDS_AT_ONCE) as pool, programs as dummy:  # noqa: F841
+        for (image, _digest), packages in zip(there, pool.map(lambda pair: newer(*pair), there), strict=True):
+            if packages:
+                found.append(image)
+                more = " and %d more" % (len(packages) - 5) if len(packages) > 5 else ""
+                progress("%s: newer packages: %s%s" % (image.name, ", ".join(packages[:5]), more))
+    return found
 
 
 def content_tag(sources: Iterable[tuple[str, bytes]]) -> str:
@@ -376,7 +420,7 @@ def _build_all(
 ) -> None:
     cache = Path(params["cache_dir"])
     cache.mkdir(parents=True, exist_ok=True)
-    to_build = [image for image in images if not _docker_has(programs, image.local)]
+    to_build = [image for image in images if image.from_scratch or not _docker_has(programs, image.local)]
     binaries = sorted({a["cargo"] for image in to_build for a in image.artifacts if a["cargo"]})
     done = 0
     lock = threading.Lock()
@@ -463,6 +507,8 @@ def _build(image: _Image, cache: Path) -> None:
         for artifact in image.artifacts:
             _add_artifact(artifact, image, context, cache)
         given = [word for name, base in image.bases.items() for word in ("--build-arg", "%s=%s" % (name, base))]
+        # Else Docker would take the packages that it has installed before.
+        given += ["--no-cache"] if image.from_scratch else []
         _docker(["build", *given, "--tag", image.local, str(context)], image)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -32,6 +32,38 @@ class Answer(NamedTuple):
     body: bytes
 
 
+@contextlib.contextmanager
+def forwarded(
+    cluster: Cluster, namespace: str, pod: str, port: int, timeout_seconds: float = 30
+) -> Iterator[socket.socket]:
+    """A connection to a pod's port. What fails on it is a PlatformError."""
+    where = f"Pod {namespace}/{pod}, port {port}"
+    # One for each call: portforward() changes the client that it is given.
+    client = kubernetes.client.ApiClient(cluster.configuration)
+    try:
+        forward = portforward(
+            kubernetes.client.CoreV1Api(client).connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port)
+        )
+        try:
+            connection = forward.socket(port)
+            connection.settimeout(timeout_seconds)
+            yield connection
+        finally:
+            with contextlib.suppress(OSError):
+                forward.close()
+    except kubernetes.client.ApiException as failure:
+        raise _refused(failure, where) from failure
+    except OSError as failure:
+        raise PlatformError(
+            "a pod does not answer",
+            where=where,
+            found=f"no answer within {timeout_seconds:g} s" if isinstance(failure, TimeoutError) else str(failure),
+            expected="an answer, through the API server",
+            fix="see whether the pod is ready (kubectl get pods), and its log",
+            reason="unreachable",
+        ) from failure
+
+
 def ask_pod(
     cluster: Cluster,
     namespace: str,
@@ -46,30 +78,19 @@ def ask_pod(
 ) -> Answer:
     """The pod's answer, whatever its status is. None at all is a PlatformError."""
     where = f"Pod {namespace}/{pod}, port {port}, {path}"
-    # One for each call: portforward() changes the client that it is given.
-    client = kubernetes.client.ApiClient(cluster.configuration)
     try:
-        forward = portforward(
-            kubernetes.client.CoreV1Api(client).connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port)
-        )
-        try:
+        with forwarded(cluster, namespace, pod, port, timeout_seconds) as forward:
             connection = http.client.HTTPConnection(pod)
-            connection.sock = forward.socket(port)
-            connection.sock.settimeout(timeout_seconds)
+            connection.sock = forward
             connection.request(method, path, body=body, headers={"Connection": "close", **(headers or {})})
             answer = connection.getresponse()
             told = {name.lower(): value for name, value in answer.getheaders()}
             return Answer(answer.status, told, answer.read())
-        finally:
-            with contextlib.suppress(OSError):
-                forward.close()
-    except kubernetes.client.ApiException as failure:
-        raise _refused(failure, where) from failure
-    except (OSError, http.client.HTTPException) as failure:
+    except http.client.HTTPException as failure:
         raise PlatformError(
             "a pod does not answer",
             where=where,
-            found=f"no answer within {timeout_seconds:g} s" if isinstance(failure, socket.timeout) else str(failure),
+            found=str(failure),
             expected="an answer over HTTP, through the API server",
             fix="see whether the pod is ready (kubectl get pods), and its log",
             reason="unreachable",

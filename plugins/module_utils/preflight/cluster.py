@@ -518,15 +518,15 @@ def certificate(values: Values, cluster: Cluster) -> Iterator[Finding]:
         )
     else:
         yield passed("certificate", f"by {source}")
-    if values.get("data_services_postgresql_tls_source") == "cert_manager" and not cluster.knows(
+    if values.get("data_services_tls_source") == "cert_manager" and not cluster.knows(
         "cert-manager.io/v1", "Certificate"
     ):
         yield Finding(
             "certificate",
             FAIL,
-            "data_services_postgresql_tls_source is cert_manager, and nobody serves cert-manager.io/v1",
+            "data_services_tls_source is cert_manager, and nobody serves cert-manager.io/v1",
             "cert-manager",
-            "install it, or set data_services_postgresql_tls_source to self_signed",
+            "install it, or set data_services_tls_source to self_signed",
         )
 
 

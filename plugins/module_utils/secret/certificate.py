@@ -94,6 +94,23 @@ def expires(certificate: bytes) -> str:
     return x509.load_pem_x509_certificate(certificate).not_valid_after_utc.isoformat().replace("+00:00", "Z")
 
 
+def said(certificate: bytes) -> Wanted:
+    """What a certificate says, to be said again. ValueError for what is none."""
+    found = x509.load_pem_x509_certificate(certificate)
+    try:
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        names = x509.SubjectAlternativeName([])
+    return Wanted(
+        common_name=_common_name(found),
+        dns_names=tuple(names.get_values_for_type(x509.DNSName)),
+        ip_addresses=tuple(map(str, names.get_values_for_type(x509.IPAddress))),
+        # It began a little before it was made.
+        valid_days=max(1, (found.not_valid_after_utc - found.not_valid_before_utc - _CLOCK_SKEW).days),
+        is_ca=_is_ca(found),
+    )
+
+
 def described(certificate: bytes) -> tuple[str, datetime]:
     """Whose a certificate is (its common name, or its first name), and when it ends. ValueError for what is none."""
     found = x509.load_pem_x509_certificate(certificate)

@@ -18,7 +18,8 @@ import re
 import secrets
 import string
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.concurrency import concurrently
@@ -34,6 +35,11 @@ FIELD_MANAGER = "lambda-microservice-platform-secret"
 ALPHABET = string.ascii_letters + string.digits
 LEAST_BITS = 64
 """The least entropy of a random value: fewer bits could be tried out."""
+
+OVERLAP = "lambda-microservice.platform/overlap"
+"""The annotation of a Secret whose value before is still taken: since when."""
+_NEXT, _NEXT_KEY, _PREVIOUS = "next.crt", "next.key", "previous.crt"
+"""Keys of an authority that is being replaced."""
 
 LABELS = {
     "app.kubernetes.io/part-of": "lambda-microservice-platform",
@@ -56,6 +62,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "data": {"type": "dict", "default": {}, "no_log": True},
             "alternate": {"type": "dict", "default": {}},
             "rotate": {"type": "bool", "default": False},
+            "forget": {"type": "bool", "default": False},
             "render": {"type": "dict", "default": {}},
             "certificate": {
                 "type": "dict",
@@ -65,6 +72,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
                     "ip_addresses": {"type": "list", "elements": "str", "default": []},
                     "valid_days": {"type": "int", "default": 365},
                     "is_ca": {"type": "bool", "default": False},
+                    "switch": {"type": "bool", "default": False},
                     "ca": {
                         "type": "dict",
                         "options": {
@@ -142,6 +150,12 @@ def run(
             for spec in specs
             if spec.alternate and spec.present
         },
+        "overlaps": {spec.name: since for spec in specs if (since := _overlap_after(spec, copies))},
+        "rendered": {
+            spec.name: {key: hashlib.sha256(values[spec.name][key].value).hexdigest() for key in spec.render}
+            for spec in specs
+            if spec.render and spec.present
+        },
         "certificates_expire": {
             spec.name: certificates.expires(values[spec.name]["tls.crt"].value)
             for spec in specs
@@ -168,10 +182,12 @@ class _Spec:
     present: bool
     type: str
     labels: dict[str, str]
-    random: dict[str, tuple[int, str]]
+    random: dict[str, _Random]
     data: dict[str, bytes] = field(repr=False)
     alternate: dict[str, list[bytes]]
     rotate: bool
+    forget: bool
+    switch: bool
     render: dict[str, str] = field(repr=False)
     certificate: certificates.Wanted | None = None
     ca_secret: str = ""
@@ -202,6 +218,8 @@ class _Spec:
             data={key: _fixed(key, value, where) for key, value in entry["data"].items()},
             alternate={key: _alternatives(key, texts, where) for key, texts in entry["alternate"].items()},
             rotate=entry["rotate"],
+            forget=entry["forget"],
+            switch=bool(wanted and wanted["switch"]),
             render={key: _text(key, template, where) for key, template in entry["render"].items()},
             certificate=certificate,
             ca_secret=ca.get("secret", ""),
@@ -210,7 +228,21 @@ class _Spec:
 
     def key_names(self) -> list[str]:
         made = ["tls.crt", "tls.key", "ca.crt"] if self.certificate else []
-        return [*self.random, *self.data, *self.alternate, *self.render, *made]
+        return [*self.random, *self.previous(), *self.data, *self.alternate, *self.render, *made]
+
+    def previous(self) -> dict[str, str]:
+        """By the key that keeps a value before, the key that it is of."""
+        return {options.previous: key for key, options in self.random.items() if options.previous}
+
+
+@dataclass(frozen=True)
+class _Random:
+    length: int
+    alphabet: str
+    previous: str = ""
+
+    def made(self) -> bytes:
+        return "".join(secrets.choice(self.alphabet) for dummy in range(self.length)).encode()
 
 
 def _argument_error(where: str, what: str, found: str, expected: str) -> PlatformError:
@@ -219,11 +251,13 @@ def _argument_error(where: str, what: str, found: str, expected: str) -> Platfor
     )
 
 
-def _random_options(key: str, options: Any, where: str) -> tuple[int, str]:
+def _random_options(key: str, options: Any, where: str) -> _Random:
     options = {} if options is None else options
     where = "%s.random.%s" % (where, key)
-    if not isinstance(options, dict) or set(options) - {"length", "alphabet"}:
-        raise _argument_error(where, "a random value's options are wrong", repr(options), "length and alphabet")
+    if not isinstance(options, dict) or set(options) - {"length", "alphabet", "previous"}:
+        raise _argument_error(
+            where, "a random value's options are wrong", repr(options), "length, alphabet and previous"
+        )
     alphabet = str(options.get("alphabet") or ALPHABET)
     try:
         length = int(options.get("length", 32))
@@ -239,7 +273,7 @@ def _random_options(key: str, options: Any, where: str) -> tuple[int, str]:
             "%d characters out of %d, %d bits" % (length, len(set(alphabet)), bits),
             "at least %d bits and at most 4096 characters" % LEAST_BITS,
         )
-    return length, alphabet
+    return _Random(length, alphabet, str(options.get("previous") or ""))
 
 
 def _fixed(key: str, value: Any, where: str) -> bytes:
@@ -362,8 +396,8 @@ def _decoded(secret: Object) -> dict[str, bytes]:
 class _Value:
     value: bytes = field(repr=False)
     how: str
-    """unchanged, generated, rotated, set, rendered, issued, or ``renewed (why)``, as seen from the first copy that
-    exists."""
+    """unchanged, generated, rotated, forgotten, set, rendered, issued, or ``renewed (why)``, as seen from the first
+    copy that exists."""
 
 
 _Values = dict[str, dict[str, _Value]]
@@ -379,11 +413,27 @@ def _first(spec: _Spec, key: str, copies: _Copies) -> bytes | None:
 
 
 def _rotates(spec: _Spec, copies: _Copies) -> bool:
-    """Whether a rotation begins. One that has begun shows by a first namespace that is ahead of another."""
+    """Whether a rotation begins. One that has begun shows by a first namespace that is ahead of another, or by a value
+    before that is still taken.
+    """
     found = [_decoded(copies[spec.name, name]) for name in spec.namespaces if (spec.name, name) in copies]
     keys = [*spec.random, *spec.alternate]
     same = all(copy.get(key) == found[0].get(key) for copy in found for key in keys)
-    return spec.rotate and same and (spec.name, spec.namespaces[0]) in copies
+    return spec.rotate and same and (spec.name, spec.namespaces[0]) in copies and not _overlap(spec, copies)
+
+
+def _overlap(spec: _Spec, copies: _Copies) -> str:
+    """Since when the value before is still taken beside the present one; empty where it is not."""
+    metadata = (copies.get((spec.name, spec.namespaces[0])) or {}).get("metadata") or {}
+    return (metadata.get("annotations") or {}).get(OVERLAP) or ""
+
+
+def _overlap_after(spec: _Spec, copies: _Copies) -> str:
+    """The same, once this call has written what it has to write."""
+    if not spec.present or not spec.previous() or (spec.forget and not spec.rotate):
+        return ""
+    now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return _overlap(spec, copies) or (now if _rotates(spec, copies) else "")
 
 
 def _work_out(cluster: Cluster, specs: list[_Spec], copies: _Copies) -> _Values:
@@ -391,11 +441,20 @@ def _work_out(cluster: Cluster, specs: list[_Spec], copies: _Copies) -> _Values:
     present = [spec for spec in specs if spec.present]
     for spec in present:
         mine, rotates = values[spec.name], _rotates(spec, copies)
-        for key, (length, alphabet) in spec.random.items():
+        for key, options in spec.random.items():
             found = _first(spec, key, copies)
             if found is None or rotates:
-                made = "".join(secrets.choice(alphabet) for dummy in range(length)).encode()
-                mine[key] = _Value(made, "generated" if found is None else "rotated")
+                mine[key] = _Value(options.made(), "generated" if found is None else "rotated")
+            else:
+                mine[key] = _Value(found, "unchanged")
+        forgets = spec.forget and not spec.rotate and bool(_overlap(spec, copies))
+        for key, of in spec.previous().items():
+            found, before = _first(spec, key, copies), _first(spec, of, copies)
+            if rotates and before is not None:
+                mine[key] = _Value(before, "rotated")
+            elif found is None or forgets:
+                # Of no use to anybody, as nobody is ever given it.
+                mine[key] = _Value(spec.random[of].made(), "generated" if found is None else "forgotten")
             else:
                 mine[key] = _Value(found, "unchanged")
         for key, texts in spec.alternate.items():
@@ -440,27 +499,72 @@ def _certificate(
             current = certificates.Pair(data["tls.crt"], data["tls.key"])
             break
     why = certificates.why_renew(current, wanted, issuer) if current else ""
+    if current is not None and not why and spec.rotate and not wanted.is_ca:
+        why = "a new one is asked for"
     if current is None or why:
-        try:
-            pair = certificates.issue(wanted, issuer, current)
-        except ValueError as error:
-            raise PlatformError(
-                "a certificate cannot be made",
-                where="Secret %s" % spec.name,
-                found=str(error),
-                expected="names and a life that X.509 allows, and an authority that can be read",
-                fix="correct certificate, or repair the authority's Secret",
-                reason="certificate",
-            ) from error
+        pair = _issued(spec, wanted, issuer, current)
         how = "renewed (%s)" % why if why else "issued"
     else:
         pair, how = current, "unchanged"
-    authority = issuer.certificate if issuer else pair.certificate
+    replaced: dict[str, _Value] = {}
+    if wanted.is_ca:
+        pair, how, replaced = _replaced(spec, wanted, pair, how, copies)
+    bundle = _bundle(issuer, values, spec, copies) if issuer else pair.certificate
+    bundle += replaced[_NEXT].value + replaced[_PREVIOUS].value if replaced else b""
     return {
         "tls.crt": _Value(pair.certificate, how),
         "tls.key": _Value(pair.key, how),
-        "ca.crt": _Value(authority, "unchanged" if _first(spec, "ca.crt", copies) == authority else "set"),
+        "ca.crt": _Value(bundle, "unchanged" if _first(spec, "ca.crt", copies) == bundle else "set"),
+        **replaced,
     }
+
+
+def _issued(
+    spec: _Spec, wanted: certificates.Wanted, issuer: certificates.Pair | None, current: certificates.Pair | None
+) -> certificates.Pair:
+    try:
+        return certificates.issue(wanted, issuer, current)
+    except ValueError as error:
+        raise PlatformError(
+            "a certificate cannot be made",
+            where="Secret %s" % spec.name,
+            found=str(error),
+            expected="names and a life that X.509 allows, and an authority that can be read",
+            fix="correct certificate, or repair the authority's Secret",
+            reason="certificate",
+        ) from error
+
+
+def _replaced(
+    spec: _Spec, wanted: certificates.Wanted, pair: certificates.Pair, how: str, copies: _Copies
+) -> tuple[certificates.Pair, str, dict[str, _Value]]:
+    """An authority on its way to another key: the next one is made, then it signs, then the one before is forgotten.
+
+    Between the steps everybody has to learn what C(ca.crt) holds. What is there says which step was the last; an empty
+    key is none.
+    """
+    has = {key: _first(spec, key, copies) or b"" for key in (_NEXT, _NEXT_KEY, _PREVIOUS)}
+    wants, how_made = dict(has), "set"
+    if spec.rotate and how == "unchanged" and not has[_NEXT] and not has[_PREVIOUS]:
+        made = certificates.issue(wanted, None)
+        wants.update({_NEXT: made.certificate, _NEXT_KEY: made.key})
+        how_made = "issued"
+    elif spec.switch and has[_NEXT]:
+        wants.update({_NEXT: b"", _NEXT_KEY: b"", _PREVIOUS: pair.certificate})
+        pair, how = certificates.Pair(has[_NEXT], has[_NEXT_KEY]), "rotated"
+    elif spec.forget and has[_PREVIOUS]:
+        wants[_PREVIOUS], how_made = b"", "forgotten"
+    if not any(wants.values()) and not any(has.values()):
+        return pair, how, {}
+    return pair, how, {key: _Value(wants[key], "unchanged" if wants[key] == has[key] else how_made) for key in wants}
+
+
+def _bundle(issuer: certificates.Pair, values: _Values, spec: _Spec, copies: _Copies) -> bytes:
+    """All that an authority's certificates may be signed by at this time."""
+    if spec.ca_secret in values:
+        return values[spec.ca_secret]["ca.crt"].value
+    place = (spec.ca_secret, spec.ca_namespace or spec.namespaces[0])
+    return _decoded(copies.get(place) or {}).get("ca.crt") or issuer.certificate
 
 
 def _issuer(spec: _Spec, specs: list[_Spec], values: _Values, copies: _Copies) -> certificates.Pair:
@@ -498,6 +602,8 @@ class _Change:
     keys: dict[str, str]
     body: dict[str, bytes] = field(repr=False)
     current: Object | None = field(repr=False, default=None)
+    overlap: str | None = None
+    """What the annotation becomes, empty for none; None where it stays."""
 
     def place(self) -> str:
         return "Secret %s/%s" % (self.namespace, self.spec.name)
@@ -529,7 +635,17 @@ class _Change:
 def _changes(spec: _Spec, values: _Values, copies: _Copies) -> list[_Change]:
     # What is rotated reaches the others by a call that does not rotate.
     namespaces = spec.namespaces[:1] if spec.rotate else spec.namespaces
-    return [_change(spec, namespace, values[spec.name], copies.get((spec.name, namespace))) for namespace in namespaces]
+    mine = values[spec.name]
+    # A value before is the server's matter alone.
+    copied = {key: value for key, value in mine.items() if key not in spec.previous()}
+    changes = [
+        _change(spec, namespace, copied if number else mine, copies.get((spec.name, namespace)))
+        for number, namespace in enumerate(namespaces)
+    ]
+    after = _overlap_after(spec, copies)
+    if bool(after) == bool(_overlap(spec, copies)):
+        return changes
+    return [replace(changes[0], overlap=after), *changes[1:]]
 
 
 def _change(spec: _Spec, namespace: str, values: dict[str, _Value], current: Object | None) -> _Change:
@@ -595,6 +711,8 @@ def _write(cluster: Cluster, change: _Change, dry_run: bool = False) -> None:
         return
     data = {key: base64.b64encode(value).decode() for key, value in change.body.items()}
     metadata: Object = {"labels": spec.labels}
+    if change.overlap is not None:
+        metadata["annotations"] = {OVERLAP: change.overlap or None}
     if change.current is None:
         metadata.update(name=spec.name, namespace=change.namespace)
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": spec.type, "data": data}

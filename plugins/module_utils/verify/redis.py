@@ -43,6 +43,8 @@ REDIS_SPEC: Object = {
 }
 """What a module is told of Redis: the argument spec of an option ``redis``."""
 
+TLS = ("--tls", "--cacert", "/certificate/ca.crt")
+"""How redis-cli calls it from a pod of its own."""
 _AWAY = ("s_down", "o_down", "disconnected")
 """Flags of an instance that a Sentinel cannot reach."""
 
@@ -83,7 +85,7 @@ def redis_roles(cluster: Cluster, options: Object) -> Found:
         # AUTH comes by stdin: a password in the command would be in the process list of the pod's node.
         lines = [f"AUTH {user} {password}", *commands, "quit"]
         ran = run_in_pod(
-            cluster, namespace, pod, ["redis-cli", "-2", "--json", "-p", str(port)], stdin="\n".join(lines) + "\n"
+            cluster, namespace, pod, ["redis-cli", *TLS, "-2", "--json", "-p", str(port)], stdin="\n".join(lines) + "\n"
         )
         return answers_of(ran.stdout, pod, len(commands), password)
 
@@ -118,7 +120,10 @@ def redis_roles(cluster: Cluster, options: Object) -> Found:
 
 
 # The password comes from the pod's own file, as for its probes: in a command it would be in the node's process list.
-_STATISTICS = 'read -r REDISCLI_AUTH < /users/pod; export REDISCLI_AUTH; exec redis-cli -p "$0" --user pod info stats'
+_STATISTICS = (
+    "read -r REDISCLI_AUTH < /users/pod; export REDISCLI_AUTH; "
+    f'exec redis-cli {" ".join(TLS)} -p "$0" --user pod info stats'
+)
 
 
 def redis_evictions(cluster: Cluster, options: Object) -> Found:

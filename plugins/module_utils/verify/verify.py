@@ -14,6 +14,10 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.kuber
     auth_argument_spec,
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.objects import Object
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.settled.settled import SERVERS_SPEC
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.certificates import (
+    certificates_served,
+)
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.checks import (
     DOUBTFUL,
     FAILED,
@@ -125,6 +129,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     },
     "runtimes": RUNTIMES_SPEC,
     "redis": REDIS_SPEC,
+    "certificates": SERVERS_SPEC,
     "postgresql": {
         "type": "dict",
         "options": {
@@ -224,6 +229,7 @@ def checks_of(params: Object, cluster: Cluster) -> list[Check]:
         *_of_monitoring(platform.cluster, params.get("monitoring"), params["wait_seconds"]),
         *_of("grafana", platform.cluster, params, sources=grafana_sources),
         *_of("logging", platform.cluster, params, lines=partial(logs_arrive, wait_seconds=params["wait_seconds"])),
+        *_of_certificates(platform.cluster, params["certificates"], given["certificate_days"], params["wait_seconds"]),
         ("admission: Pod Security", platform.pod_security),
         ("admission: read-only root", platform.read_only_root),
         ("network: exposed Services", partial(platform.exposed, service)),
@@ -249,6 +255,13 @@ def _of(
     """The checks of a part that the arguments describe; none where they leave it out."""
     options = params.get(part)
     return [(f"{part}: {what}", partial(check, cluster, options)) for what, check in checks.items()] if options else []
+
+
+def _of_certificates(
+    cluster: Cluster, servers: list[Object], days: int, wait_seconds: float
+) -> list[tuple[str, Callable[[], Any]]]:
+    look = partial(certificates_served, cluster, servers, days, wait_seconds)
+    return [("certificates: served", look)] if servers else []
 
 
 def _of_postgresql(

@@ -30,6 +30,8 @@ API_KEYS_FILE = "api-keys.yaml"
 
 _JWT_FILTER, _API_KEY_FILTER = "envoy.filters.http.jwt_authn", "envoy.filters.http.api_key_auth"
 _API_KEY_TYPE = "type.googleapis.com/envoy.extensions.filters.http.api_key_auth.v3.ApiKeyAuth"
+BEFORE = "_before."
+"""Begins the name of the Secret's key with a client's key before. No client's name begins so, see _CLIENT."""
 _KINDS = ("none", "jwt", "api_key")
 _AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 _CLIENT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")  # as a Secret's key
@@ -165,7 +167,14 @@ def api_keys_file(clients: list[str], secret: str) -> str:
     resource = {
         "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
         "name": _API_KEY_FILTER,
-        "typed_config": api_keys([{"key": f"{{value:{secret}/{name}}}", "client": name} for name in clients]),
+        # A client's key before is taken too, until a rotation ends; before the first one it is a key that nobody has.
+        "typed_config": api_keys(
+            [
+                {"key": f"{{value:{secret}/{key}}}", "client": name}
+                for name in clients
+                for key in (name, f"{BEFORE}{name}")
+            ]
+        ),
     }
     return json.dumps({"resources": [resource]}, indent=2) + "\n"
 

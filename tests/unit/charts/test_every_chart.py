@@ -40,8 +40,9 @@ def containers_of(workload: Manifest) -> list[Manifest]:
 
 
 def test_containers_can_do_nothing_but_run(objects: Objects) -> None:
-    assert objects.workloads()
-    for workload in objects.workloads():
+    jobs = [{**job, "spec": job["spec"]["jobTemplate"]["spec"]} for job in objects.of("CronJob")]
+    assert objects.workloads() + jobs
+    for workload in objects.workloads() + jobs:
         pod = workload["spec"]["template"]["spec"]
         if workload["metadata"]["name"] not in ROOTS:
             assert pod["securityContext"]["runAsNonRoot"] is True

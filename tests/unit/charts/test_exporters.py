@@ -59,8 +59,11 @@ def test_each_answers_where_the_notes_say(render: Render) -> None:
 
 def test_passwords_are_files_of_secrets(render: Render) -> None:
     redis = pod(render(EXPORTERS), "Deployment", "redis-exporter")
-    [volume] = redis["volumes"]
-    assert volume["secret"]["secretName"] == "redis-exporter"
+    assert {each["name"]: each["secret"]["secretName"] for each in redis["volumes"]} == {
+        "passwords": "redis-exporter",
+        "certificate": "redis-ca",
+    }
+    assert "--tls-ca-cert-file=/certificate/ca.crt" in container(redis, "redis-exporter")["args"]
     assert "--redis.password-file=/passwords/passwords.json" in container(redis, "redis-exporter")["args"]
     # Or it would ask Redis for its configuration, with the passwords in it.
     assert "--config-command=-" in container(redis, "redis-exporter")["args"]
@@ -106,7 +109,9 @@ def test_the_exporter_of_state_may_list_and_nothing_with_secrets(render: Render)
     [role], [binding] = objects.of("ClusterRole"), objects.of("ClusterRoleBinding")
     listed = {resource for rule in role["rules"] for resource in rule["resources"]}
     assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"list", "watch"}
-    assert not listed & {"secrets", "configmaps", "*"}
+    assert not listed & {"secrets", "*"}
+    # Of ConfigMaps those alone that say when certificates end.
+    assert [rule["resourceNames"] for rule in role["rules"] if "configmaps" in rule["resources"]] == [["certificates"]]
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "kube-state-metrics", "namespace": "test"}]
     # Upstream's is told to list what it may list, as it tries everything else again and again.
@@ -115,7 +120,7 @@ def test_the_exporter_of_state_may_list_and_nothing_with_secrets(render: Render)
         for arg in container(pod(objects, "Deployment", "kube-state-metrics"), "kube-state-metrics")["args"]
         if "--resources=" in arg
     ]
-    assert asked == "--resources=" + ",".join(sorted(listed))
+    assert asked == "--resources=" + ",".join(sorted(listed - {"configmaps"}))
 
 
 def test_with_upstreams_program_ours_adds_what_that_has_not(render: Render) -> None:

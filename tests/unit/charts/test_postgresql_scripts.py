@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -55,7 +56,7 @@ def test_the_repository_makes_what_is_missing(stanzas, command) -> None:
     assert script("repository").missing(stanzas) == command
 
 
-def test_a_repository_that_cannot_be_read_is_said_and_no_reason_for_a_backup(monkeypatch, capsys) -> None:
+def test_a_repository_that_cannot_be_read_is_said_and_no_reason_for_a_backup(monkeypatch, capsys, tmp_path) -> None:
     """pgBackRest's info ends well even then, and lists no backup."""
     (stanza,) = info(code=99, backups=(), archived=())
     stanza["repo"] = [{"status": {"code": 99, "message": "[ProtocolError] NoSuchBucket"}}]
@@ -75,9 +76,57 @@ def test_a_repository_that_cannot_be_read_is_said_and_no_reason_for_a_backup(mon
 
     monkeypatch.setattr(repository, "pgbackrest", pgbackrest)
     monkeypatch.setattr(repository.time, "sleep", lambda _: None)
+    monkeypatch.setattr(repository, "CERTIFICATE", tmp_path / "tls.crt")
+    (tmp_path / "tls.crt").write_text("one")
     repository.keep(Server(), "lambda")
     assert called == [("info", "--output=json")] * 2
     assert "the repository cannot be read: [ProtocolError] NoSuchBucket" in capsys.readouterr().out
+
+
+def test_a_renewed_certificate_reaches_the_server_of_the_repository(monkeypatch, tmp_path) -> None:
+    repository, sent = script("repository"), []
+
+    class Server:
+        returncode = 0
+        looks = 0
+
+        def poll(self):
+            self.looks += 1
+            if self.looks == 3:
+                (tmp_path / "tls.crt").write_text("another")
+            return None if self.looks < 6 else 0
+
+        def send_signal(self, number):
+            sent.append((self.looks, number))
+
+    (tmp_path / "tls.crt").write_text("one")
+    monkeypatch.setattr(repository, "CERTIFICATE", tmp_path / "tls.crt")
+    monkeypatch.setattr(repository.time, "sleep", lambda _: None)
+    answer = subprocess.CompletedProcess((), 0, json.dumps(list(info())))
+    monkeypatch.setattr(repository, "pgbackrest", lambda *arguments, **options: answer)
+    repository.keep(Server(), "lambda")
+    assert sent == [(3, signal.SIGHUP)]
+
+
+def test_a_program_that_reloads_is_told_of_a_changed_certificate_and_keeps_its_signals(tmp_path) -> None:
+    text = (SCRIPTS / "reloading").read_text().replace("/certificate", str(tmp_path)).replace("sleep 5", "sleep 0.2")
+    # In the pod the program is process 1.
+    (tmp_path / "reloading").write_text(text.replace("kill -HUP 1", "kill -HUP $$"))
+    for name in ("tls.crt", "ca.crt"):
+        (tmp_path / name).write_text("one\ntwo\n")
+    program = "trap 'echo reloaded' HUP; trap 'echo ended; exit 7' INT; while :; do sleep 0.1; done"
+    command = ["sh", str(tmp_path / "reloading"), "sh", "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as running:
+        try:
+            time.sleep(2)
+            (tmp_path / "ca.crt").write_text("one\nthree\n")
+            assert running.stdout.readline() == "the certificate is read anew\n"
+            assert running.stdout.readline() == "reloaded\n"
+            running.send_signal(signal.SIGINT)
+            assert running.stdout.readline() == "ended\n"
+            assert running.wait(20) == 7
+        finally:
+            os.killpg(running.pid, signal.SIGKILL)
 
 
 def members(**reasons):

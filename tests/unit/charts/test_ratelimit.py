@@ -7,8 +7,10 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.secret import certificate as certificates
 
 from tests.free_ports import free_port
 
@@ -63,8 +65,29 @@ def test_without_a_table_nothing_is_rendered(render: Render) -> None:
         render(CHART, {"configuration": ""})
 
 
-def test_a_pod_begins_once_redis_takes_its_password(objects: Objects, tmp_path: Path) -> None:
+def waiting(objects: Objects, folder: Path) -> dict[str, Any]:
+    """The container that waits, which finds the authority in this folder; a server's certificate is beside it."""
     (waits,) = objects.one("Deployment", "ratelimit")["spec"]["template"]["spec"]["initContainers"]
+    authority = certificates.issue(certificates.Wanted("CA", is_ca=True), None)
+    pair = certificates.issue(certificates.Wanted("redis", ("redis-master",)), authority)
+    made = {"ca.crt": authority.certificate, "tls.crt": pair.certificate, "tls.key": pair.key}
+    for name, text in made.items():
+        (folder / name).write_bytes(text)
+    return {**waits, "command": [word.replace("/run/redis-ca", str(folder)) for word in waits["command"]]}
+
+
+def test_redis_is_spoken_to_with_tls_where_there_is_an_authority(render: Render, objects: Objects) -> None:
+    env = {entry["name"]: entry.get("value") for entry in container(objects)["env"]}
+    assert (env["REDIS_TLS"], env["REDIS_TLS_CACERT"]) == ("true", "/run/redis-ca/ca.crt")
+    plain = render(CHART, {"redis": {"caSecret": ""}})
+    assert "REDIS_TLS" not in {entry["name"] for entry in container(plain)["env"]}
+    pod = plain.one("Deployment", "ratelimit")["spec"]["template"]["spec"]
+    assert "--tls" not in pod["initContainers"][0]["command"][-1]
+    assert "redis-ca" not in {volume["name"] for volume in pod["volumes"]}
+
+
+def test_a_pod_begins_once_redis_takes_its_password(objects: Objects, tmp_path: Path) -> None:
+    waits = waiting(objects, tmp_path)
     assert waits["image"] == "test/redis:1"
     given = environment(port := free_port(), "right")
     assert {entry["name"] for entry in waits["env"]} == set(given)
@@ -74,7 +97,7 @@ def test_a_pod_begins_once_redis_takes_its_password(objects: Objects, tmp_path: 
             eventually(lambda: b"waiting for Redis at 127.0.0.1" in log.read_bytes())
             with subprocess.Popen(redis_server(port), cwd=tmp_path, stdout=subprocess.DEVNULL) as redis:
                 try:
-                    assert program.wait(20) == 0
+                    assert program.wait(60) == 0
                 finally:
                     redis.terminate()
         finally:
@@ -83,7 +106,7 @@ def test_a_pod_begins_once_redis_takes_its_password(objects: Objects, tmp_path: 
 
 
 def test_a_wrong_password_is_said_and_waited_for(objects: Objects, tmp_path: Path) -> None:
-    (waits,) = objects.one("Deployment", "ratelimit")["spec"]["template"]["spec"]["initContainers"]
+    waits = waiting(objects, tmp_path)
     given = environment(port := free_port(), "wrong")
     log = tmp_path / "log"
     server = redis_server(port)
@@ -106,11 +129,12 @@ def environment(port: int, password: str) -> dict[str, str]:
 
 def redis_server(port: int) -> list[str]:
     users = ["--user", "edge", "on", ">right", "+ping", "--user", "default", "off"]
-    return ["redis-server", "--port", str(port), "--save", "", *users]
+    tls = ["--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no", "--tls-ca-cert-file", "ca.crt"]
+    return ["redis-server", *tls, "--tls-cert-file", "tls.crt", "--tls-key-file", "tls.key", "--save", "", *users]
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -128,6 +128,9 @@ SENTINELS = {f"redis-sentinel-{n}": f"10.0.1.{n}" for n in range(3)}
 
 REDIS_CLI = """\
 #!/bin/sh
+# Whoever asks without TLS gets no answer.
+[ "$1 $2 ${3##*/}" = "--tls --cacert ca.crt" ] || { echo "without TLS: $*" >> "$ANSWERS/log"; exit 1; }
+shift 3
 case "$*" in *--rdb*)
   echo "$2 --rdb" >> "$ANSWERS/log"
   [ "${RDB:-}" != refused ] || { echo "AUTH failed: WRONGPASS"; exit 1; }
@@ -189,7 +192,7 @@ def named(master: str, epoch: int) -> str:
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """``run(script, pod, answers, files)``: the script in a folder of its own instead of a pod."""
-    for folder in ("answers", "backup", "bin", "data", "run", "scripts", "users"):
+    for folder in ("answers", "backup", "bin", "data", "run", "scripts", "users", "certificate"):
         (tmp_path / folder).mkdir()
     for user in ("backup", "pod", "replication", "restore", "sentinel"):
         (tmp_path / "users" / user).write_text(f"password-of-{user}", encoding="utf-8")
@@ -201,7 +204,7 @@ def run(tmp_path: Path) -> Run:
         text = script.read_text(encoding="utf-8")
         # In one pass, as the new paths may hold the old ones.
         text = re.sub(
-            r"(?<![\w/])/(scripts|users|data|run/redis|backup|tmp)\b",
+            r"(?<![\w/])/(scripts|users|certificate|data|run/redis|backup|tmp)\b",
             lambda found: f"{tmp_path}/{PATHS.get(found[1], found[1])}",
             text,
         )
@@ -354,6 +357,117 @@ def test_without_any_sentinel_the_running_master_stays(run: Run) -> None:
     assert (
         "sentinel monitor mymaster 10.0.0.1 6379 2" in run("start-sentinel", "redis-sentinel-0", answers).sentinel_conf
     )
+
+
+def test_pods_that_are_gone_for_good_have_no_vote(run: Run) -> None:
+    """Of five Sentinels three are left: a vote that nobody casts would count for the majority."""
+    replicas = "".join(f"sentinel known-replica mymaster 10.0.0.{n} 6379\n" for n in (0, 1, 3))
+    sentinels = "".join(f"sentinel known-sentinel mymaster 10.0.1.{n} 26379 {n}{'a' * 39}\n" for n in (1, 2, 3, 14))
+    known = f"sentinel monitor mymaster 10.0.0.2 6379 2\n{replicas}{sentinels}"
+    conf = run("start-sentinel", "redis-sentinel-0", {}, {"sentinel.conf": known}).sentinel_conf
+    kept = [line.split()[3] for line in conf if "known-" in line]
+    assert kept == ["10.0.0.0", "10.0.0.1", "10.0.1.1", "10.0.1.2"]
+
+
+# --- what a mounted Secret says anew ----------------------------------------------------------------------------------
+
+READY = {"127.0.0.1 info persistence replication": "loading:0\r\nrole:master\r\n"}
+LOAD = "127.0.0.1 acl load"
+CERTIFY = "127.0.0.1 config set tls-ca-cert-file {0}/ca.crt tls-cert-file {0}/tls.crt tls-key-file {0}/tls.key"
+
+
+def mounted(folder: Path, name: str, age: float) -> None:
+    """A Secret's volume as the kubelet leaves it: changed ``age`` seconds ago."""
+    data = folder / name / "..data"
+    data.mkdir(exist_ok=True)
+    os.utime(data, (time.time() - age,) * 2)
+
+
+@pytest.mark.parametrize(
+    ("users", "certificate", "asked"),
+    [(900, 900, []), (100, 900, [LOAD]), (900, 100, [CERTIFY]), (100, 100, [LOAD, CERTIFY])],
+)
+def test_a_server_reads_what_was_changed_and_once(
+    run: Run, tmp_path: Path, users: float, certificate: float, asked: list[str]
+) -> None:
+    wanted = [question.format(tmp_path / "certificate") for question in asked]
+    for file in ("read-users", "read-certificate"):
+        (tmp_path / "run" / file).touch()
+        os.utime(tmp_path / "run" / file, (time.time() - 500,) * 2)
+    mounted(tmp_path, "users", users)
+    mounted(tmp_path, "certificate", certificate)
+    answers = {**READY, LOAD: "OK\n"}
+    # The name of a file can have no slash.
+    (tmp_path / "bin" / "redis-cli").write_text(
+        REDIS_CLI.replace(
+            'cat "$ANSWERS/$host $*" 2>/dev/null', 'case $* in config*) echo OK ;; *) cat "$ANSWERS/$host $*" ;; esac'
+        )
+    )
+    outcome = run("probe", "redis-0", answers, argument="ready")
+    assert (outcome.done.returncode, outcome.asked[1:]) == (0, wanted)
+    assert run("probe", "redis-0", {}, argument="ready").asked[1:].count(LOAD) == len([q for q in wanted if q == LOAD])
+
+
+def test_a_server_that_refuses_is_asked_again_and_stays_ready(run: Run, tmp_path: Path) -> None:
+    for file in ("read-users", "read-certificate"):
+        (tmp_path / "run" / file).touch()
+        os.utime(tmp_path / "run" / file, (time.time() - 500,) * 2)
+    mounted(tmp_path, "users", 10)
+    mounted(tmp_path, "certificate", 900)
+    outcome = run("probe", "redis-0", {**READY, LOAD: "ERR /users/users.acl:3: Unknown command\n"}, argument="ready")
+    assert outcome.done.returncode == 0
+    assert run("probe", "redis-0", {}, argument="ready").asked.count(LOAD) == 2
+
+
+@pytest.mark.parametrize(
+    ("quorum", "turn", "restarts"),
+    [
+        ("OK 3 usable Sentinels.", True, True),
+        ("OK 2 usable Sentinels.", True, False),
+        ("OK 3 usable Sentinels.", False, False),
+    ],
+)
+def test_sentinels_start_anew_with_a_new_certificate_one_after_the_other(
+    run: Run, tmp_path: Path, quorum: str, turn: bool, restarts: bool
+) -> None:
+    for file in ("read-users", "read-certificate"):
+        (tmp_path / "data" / file).touch()
+        os.utime(tmp_path / "data" / file, (time.time() - 500,) * 2)
+    mounted(tmp_path, "users", 900)
+    mounted(tmp_path, "certificate", 100)
+    (tmp_path / "bin" / "date").write_text(f"#!/bin/sh\necho {3000 if turn else 3030}\n")
+    (tmp_path / "bin" / "date").chmod(0o755)
+    (tmp_path / "data" / "ticks").write_text("0 999999\n")
+    answers = {"127.0.0.1 ping": "PONG\n", "127.0.0.1 sentinel ckquorum mymaster": quorum}
+    outcome = run("probe", "redis-sentinel-1", answers, argument="sentinel")
+    assert outcome.done.returncode == 0
+    assert ("127.0.0.1 shutdown" in outcome.asked) is restarts
+
+
+def test_what_a_server_has_read_is_noted_before_it_reads(run: Run, tmp_path: Path) -> None:
+    run("start-redis", "redis-0", sentinels_say(*[named("10.0.0.0", 0)] * 3))
+    run("start-sentinel", "redis-sentinel-0", {})
+    for file in ("run/read-users", "run/read-certificate", "data/read-users", "data/read-certificate"):
+        assert 1 < time.time() - (tmp_path / file).stat().st_mtime < 60
+
+
+def test_nobody_speaks_without_tls(render: Render, objects: Objects) -> None:
+    assert {"port 0", "tls-port 6379", "tls-replication yes", "tls-protocols TLSv1.3"} <= set(configuration_of(objects))
+    text = haproxy_of(objects)
+    assert "check-ssl verify required ca-file /certificate/ca.crt" in text
+    for workload in objects.workloads():
+        secrets = [
+            volume["secret"]["secretName"]
+            for volume in workload["spec"]["template"]["spec"]["volumes"]
+            if volume["name"] == "certificate"
+        ]
+        # HAProxy passes TLS on and checks with it: it has no key.
+        assert secrets == ["redis-ca" if workload["metadata"]["name"] == "redis-haproxy" else "redis-tls"]
+    labels = [
+        objects.one("StatefulSet", name)["spec"]["template"]["metadata"]["labels"]
+        for name in ("redis", "redis-sentinel")
+    ]
+    assert [label["transport"] for label in labels] == ["tls", "tls"]
 
 
 KNOWN = """\

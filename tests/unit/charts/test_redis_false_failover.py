@@ -75,9 +75,9 @@ class Platform:
             "\n".join(["user default off", *acl, "user admin on >secret ~* &* +@all\n"])
         )
         (self.folder / "bin").mkdir()
-        # Before Redis 7.4 the program has no -t.
+        # Before Redis 7.4 the program has no -t; and what is tried here goes on without TLS.
         real = subprocess.run(["sh", "-c", "command -v redis-cli"], capture_output=True, text=True, check=True).stdout
-        (self.folder / "bin/redis-cli").write_text(f'#!/bin/sh\nshift 2\nexec {real.strip()} "$@"\n')
+        (self.folder / "bin/redis-cli").write_text(f'#!/bin/sh\nshift 5\nexec {real.strip()} "$@"\n')
         (self.folder / "bin/redis-cli").chmod(0o755)
         for name in ("topology", "follow-promoted"):
             text = (SCRIPTS / name).read_text()

@@ -67,7 +67,7 @@ DOCUMENTED = {
     "kube_statefulset_status_replicas_ready": {"namespace", "statefulset"},
 }
 OURS = {
-    "platform_certificate_expiry_seconds": OF_A_POD | {"secret"},
+    "platform_certificate_expiry_seconds": {"namespace", "secret"},
     "platform_restore_rehearsed_seconds": {"namespace"},
 }
 REHEARSED = ROOT / "playbooks/tasks/restore-rehearsed.yml"
@@ -80,11 +80,14 @@ def metadata(name: str, namespace: str = "data-services", **further: Any) -> dic
 
 # As the API server answers: a status field that is 0 or false is mostly left out.
 OBJECTS: dict[str, list[dict[str, Any]]] = {
+    "api/v1/configmaps?fieldSelector=metadata.name%3Dcertificates": [
+        {"metadata": metadata("certificates"), "data": {"pgbouncer-tls": "2027-11-30T01:02:03Z", "unknown-tls": ""}},
+        {"metadata": metadata("certificates", "ingress")},
+    ],
     "api/v1/pods": [
         {
             "metadata": metadata(
                 "pgbouncer-5d",
-                annotations={"certificate-expires": "2027-11-30T01:02:03Z"},
                 ownerReferences=[{"kind": "ReplicaSet", "name": "pgbouncer", "controller": True}],
             ),
             "spec": {
@@ -260,7 +263,7 @@ def test_upstream_is_asked_for_the_same_series() -> None:
         ("kube_pod_info", {"created_by_kind": "ReplicaSet", "priority_class": "platform-data", "pod_ip": "10.244.1.7"}, 1),
         ("kube_pod_info", {"pod": "new", "node": "", "host_network": "false"}, 1),
         # date -d 2027-11-30T01:02:03Z +%s
-        ("platform_certificate_expiry_seconds", {"secret": "pgbouncer-tls", "pod": "pgbouncer-5d"}, 1827536523),
+        ("platform_certificate_expiry_seconds", {"secret": "pgbouncer-tls", "namespace": "data-services"}, 1827536523),
         ("kube_deployment_status_replicas_available", {"deployment": "pgbouncer"}, 1),
         ("kube_deployment_status_replicas_available", {"deployment": "none"}, 0),
         ("kube_deployment_metadata_generation", {"deployment": "pgbouncer"}, 3),
@@ -314,7 +317,7 @@ def test_what_is_no_quantity_is_said(exporter: ModuleType) -> None:
 def test_beside_upstreams_only_what_that_has_not_is_asked_for(exporter: ModuleType) -> None:
     kinds = exporter.kinds("platform_")
     assert {name for _, series in kinds.values() for name in series} == set(OURS)
-    assert set(kinds) == {"api/v1/pods", "api/v1/namespaces"}
+    assert set(kinds) == {"api/v1/configmaps?fieldSelector=metadata.name%3Dcertificates", "api/v1/namespaces"}
 
 
 def test_the_playbooks_note_a_rehearsal_as_it_is_read(exporter: ModuleType) -> None:
@@ -394,7 +397,7 @@ def api_server(tmp_path: Path) -> Iterator[tuple[int, list[dict[str, str]]]]:
 
         def do_GET(self) -> None:
             asked.append({"path": self.path, "authorization": self.headers["Authorization"]})
-            body = json.dumps({"items": OBJECTS[self.path.split("?")[0].lstrip("/")]}).encode()
+            body = json.dumps({"items": OBJECTS[self.path[1:].removesuffix("resourceVersion=0")[:-1]]}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -430,4 +433,6 @@ def test_it_asks_the_api_server_with_the_token_of_now(
     found = parsed(generate_latest(registry).decode())
     assert value(found, "kube_pod_container_status_restarts_total", container="pgbouncer") == 4
     assert [entry["authorization"] for entry in asked] == [f"Bearer {token}" for token in ("first", "second") for _ in OBJECTS]
-    assert {entry["path"] for entry in asked} == {f"/{path}?resourceVersion=0" for path in OBJECTS}
+    assert {entry["path"] for entry in asked} == {
+        f"/{path}{'&' if '?' in path else '?'}resourceVersion=0" for path in OBJECTS
+    }

@@ -17,7 +17,7 @@ ROWS = [
     {"concurrency", "programs"},
     {"kubernetes"},
     {"helm", "rollout", "policy", "secret", "image", "elasticsearch", "prometheus"},
-    {"chart", "logs", "dashboards"},
+    {"chart", "logs", "dashboards", "attest"},
     {"capacity", "installed"},
     {"verify"},
     {"drift", "drill", "preflight", "bundle"},

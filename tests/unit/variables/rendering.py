@@ -39,7 +39,10 @@ class ActionModule(ActionBase):
         if asked["module"] != "preflight":
             with open(os.environ["RECORDED_CALLS"], "a", encoding="utf-8") as file:
                 file.write(json.dumps(asked, cls=encoder) + "\\n")
-        result.update({"changed": False, "certificates_expire": {}, "ca_certificates": {}})
+        result.update({"changed": False, "certificates_expire": {}, "ca_certificates": {}, "overlaps": {}})
+        # As the module secret tells of what it has filled in.
+        secrets = [secret for secret in self._task.args.get("secrets") or [] if "render" in secret]
+        result["rendered"] = {secret["name"]: dict.fromkeys(secret["render"], "0" * 64) for secret in secrets}
         return result
 '''
 

@@ -154,7 +154,7 @@ def test_the_whole_plan_sees_what_tasks_would_register() -> None:
 
     def expiry(components: dict[str, dict[str, Any]]) -> str:
         releases = {release["name"]: release for release in components["data_services"]["releases"]}
-        return releases["postgresql"]["values"]["postgresql"]["podAnnotations"]["certificate-expires"]
+        return releases["certificates"]["values"]["ends"].get("postgresql-tls", "")
 
     assert expiry(found) == "one day" and expiry(planned(None)) == ""
     assert {"secret"} <= {module for module, _arguments in played} and all(arguments for _name, arguments in played)

@@ -352,3 +352,76 @@ def test_day_two_names_what_is_wrong_before_it_looks(ansible: Ansible):
     assert run.rc != 0 and run.calls == []
     for told in ("revision", "component is missing", "rollback_release"):
         assert told in run.output
+
+
+def steps(run: Run) -> list[tuple[str, dict[str, list[str]]]]:
+    """What a rotation asks, one after the other: Secrets by what is done with them, and who is waited for."""
+    found = []
+    for call in run.calls:
+        args = call["args"]
+        if call["module"] == "secret":
+            done = {
+                flag: sorted(secret["name"] for secret in args["secrets"] if secret.get(flag))
+                for flag in ("rotate", "forget")
+            }
+            done["switch"] = sorted(s["name"] for s in args["secrets"] if (s.get("certificate") or {}).get("switch"))
+            found.append(("secret", {flag: names for flag, names in done.items() if names}))
+        elif call["module"] == "settled":
+            waited = [*args.get("certificates", []), *args.get("commands", [])]
+            found.append(("settled", {"apps": sorted({entry["app"] for entry in waited})}))
+    return found
+
+
+ALONE = (
+    "-e",
+    "data_services_postgresql_enabled=no",
+    "-e",
+    "rotate_mounted_seconds=0",
+    "-e",
+    "ingress_rate_limit_service=no",
+)
+
+
+def test_a_password_is_known_to_redis_before_its_client_has_it_and_forgotten_after(ansible: Ansible):
+    run = ansible("rotate", *TABLE, *ALONE, "--tags", "passwords", "-e", "rotate_clients=controller")
+    assert run.rc == 0, run.output
+    knows = ("settled", {"apps": ["redis", "redis-sentinel"]})
+    assert steps(run) == [
+        ("secret", {"rotate": ["redis-controller"]}), knows, ("secret", {}),
+        ("secret", {"forget": ["redis-controller"]}), knows,
+    ]  # fmt: skip
+
+
+def test_an_authority_is_known_before_it_signs_and_the_one_before_is_forgotten_last(ansible: Ansible):
+    run = ansible("rotate", *TABLE, *ALONE, "--tags", "authorities")
+    assert run.rc == 0, run.output
+    served = ("settled", {"apps": ["redis", "redis-sentinel"]})
+    assert steps(run) == [
+        ("secret", {"rotate": ["redis-authority", "redis-tls"]}), served,
+        ("secret", {"switch": ["redis-authority"]}), served,
+        ("secret", {"forget": ["redis-authority"]}), served,
+    ]  # fmt: skip
+
+
+def test_what_people_outside_hold_ends_when_that_is_said(ansible: Ansible):
+    edge = {"ingress_authentication": "api_key", "ingress_api_key_clients": ["shop"], "ingress_trust_user_id": False}
+    given = ("-e", json.dumps(edge), "--tags", "api_keys,edge_authority")
+    envoy = ("settled", {"apps": ["envoy"]})
+    begun = ansible("rotate", *TABLE, *ALONE, *given)
+    assert begun.rc == 0, begun.output
+    assert steps(begun) == [
+        ("secret", {"rotate": ["envoy-tls-authority"]}), envoy, ("secret", {"rotate": ["ingress-api-keys"]}),
+    ]  # fmt: skip
+    ended = ansible("rotate", *TABLE, *ALONE, *given, "-e", "rotate_cut_off=yes")
+    assert ended.rc == 0, ended.output
+    assert steps(ended) == [
+        ("secret", {"switch": ["envoy-tls-authority"]}), envoy, ("secret", {"forget": ["envoy-tls-authority"]}), envoy,
+        ("secret", {"forget": ["ingress-api-keys"]}),
+    ]  # fmt: skip
+
+
+def test_a_rotation_of_what_is_not_there_changes_nothing(ansible: Ansible):
+    theirs = ("--tags", "authorities", "-e", "data_services_tls_source=cert_manager")
+    for wrong in (theirs, ("-e", "rotate_clients=nobody"), ("-e", "rotate_tags=password"), ("--tags", "api_keys")):
+        run = ansible("rotate", *TABLE, *ALONE, *wrong)
+        assert run.rc != 0 and "Nothing was changed" in run.output and run.calls == [], wrong

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::controller::Controller;
-use crate::support::redis::Redis;
+use crate::support::redis::{Certificate, Redis};
 use crate::support::runtime::Runtime;
 use crate::support::{eventually, free_port};
 
@@ -308,4 +308,74 @@ async fn a_full_redis_is_unavailable_at_once() {
             .await,
         1.0
     );
+}
+
+#[tokio::test]
+async fn with_tls_a_server_is_believed_whose_authority_is_known() {
+    let runtime = Runtime::start().await;
+    let (certificate, other) = (Certificate::of("localhost"), Certificate::of("localhost"));
+    let (_redis, port) = Redis::start_encrypted(&certificate).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.crt");
+    fs::copy(other.file(), &file).unwrap();
+    let changes = [
+        ("REDIS_CA_FILE", file.to_str().unwrap()),
+        ("REDIS_TIMEOUT_SECONDS", "1"),
+    ];
+    let url = format!("rediss://localhost:{port}");
+    let controller = Controller::start_with(&url, &runtime.url(), &changes).await;
+    controller.initialize("nodejs-x", "echo").await.expect(503);
+    let message = controller.get("/ready").await.expect(503).message();
+    assert!(message.contains("certificate"), "{message}");
+    // Both, as while authorities change: what is added is taken up without a restart.
+    let both = [other.file(), certificate.file()].map(|file| fs::read_to_string(file).unwrap());
+    fs::write(&file, both.concat()).unwrap();
+    eventually(
+        "the new authority is believed",
+        Duration::from_secs(5),
+        async || controller.get("/ready").await.status == 200,
+    )
+    .await;
+    controller.session("nodejs-x", "echo").await;
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_in_the_certificate_is_not_believed() {
+    let runtime = Runtime::start().await;
+    let certificate = Certificate::of("redis.test");
+    let (_redis, port) = Redis::start_encrypted(&certificate).await;
+    let authority = certificate.file();
+    let changes = [
+        ("REDIS_CA_FILE", authority.as_str()),
+        ("REDIS_TIMEOUT_SECONDS", "1"),
+    ];
+    let url = format!("rediss://localhost:{port}");
+    let controller = Controller::start_with(&url, &runtime.url(), &changes).await;
+    controller.initialize("nodejs-x", "echo").await.expect(503);
+}
+
+#[tokio::test]
+async fn sentinels_and_the_master_that_they_name_by_address_are_checked_by_name() {
+    let runtime = Runtime::start().await;
+    let certificate = Certificate::of("redis.test");
+    let (_redis, port) = Redis::start_encrypted(&certificate).await;
+    let sentinel = Redis::encrypted_sentinel(port, &certificate).await;
+    let (list, authority) = (format!("127.0.0.1:{}", sentinel.port), certificate.file());
+    let changes = [
+        ("REDIS_URL", ""),
+        ("REDIS_SENTINELS", list.as_str()),
+        ("REDIS_CA_FILE", authority.as_str()),
+        ("REDIS_SENTINEL_TLS_NAME", "redis.test"),
+    ];
+    let controller = Controller::start_with("", &runtime.url(), &changes).await;
+    controller.session("nodejs-x", "echo").await;
+    let changes = [
+        changes[0],
+        changes[1],
+        changes[2],
+        ("REDIS_SENTINEL_TLS_NAME", "another.test"),
+        ("REDIS_TIMEOUT_SECONDS", "1"),
+    ];
+    let controller = Controller::start_with("", &runtime.url(), &changes).await;
+    controller.initialize("nodejs-x", "echo").await.expect(503);
 }

@@ -50,6 +50,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             "base_images": {"trixie": "debian:trixie-slim"},
             "cache_dir": str(tmp_path / "cache"),
             "output": str(tmp_path / "images.json"),
+            "refresh": False,
         },
     }
 
@@ -145,6 +146,47 @@ def test_a_base_that_docker_lacks_is_pulled_but_not_in_check_mode(
     with pytest.raises(PlatformError, match="debian:trixie-slim.*no route to registry.*images_runtime_rust_base"):
         _run(table)
     assert asked == [["docker", "pull", "--quiet", "debian:trixie-slim"]]
+
+
+def test_refresh_builds_anew_what_the_distribution_has_newer_packages_for(
+    table: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tag = _run(table, check_mode=True)["images"]["edge"]["tag"]
+    table["registry"][tag] = "sha256:1"
+    table["params"]["refresh"] = True
+    said = {"upgrades": "Inst libssl3 [3.0.1] (3.0.2 Debian-Security)\n", "code": 0, "errors": ""}
+
+    def run(self: Programs, argv: list[str], *_: Any, **__: Any) -> subprocess.CompletedProcess[str]:
+        assert argv[:2] == ["docker", "run"] and "localhost:5001/lambda/edge@sha256:1" in argv
+        return subprocess.CompletedProcess(argv, said["code"], said["upgrades"], said["errors"])
+
+    docker: list[list[str]] = []
+
+    def pushed(arguments: list[str], built: Any) -> None:
+        docker.append(arguments)
+        if arguments[0] == "push":
+            table["registry"][tag] = "sha256:2"
+
+    monkeypatch.setattr(Programs, "run", run)
+    monkeypatch.setattr(image, "_docker", pushed)
+    assert _run(table, check_mode=True)["built"] == ["edge"] and docker == []
+    done = _run(table)
+    assert done["built"] == ["edge"] and "--no-cache" in docker[0]
+    # The sources are the same, and so is the tag.
+    assert done["images"]["edge"] == {"repository": "localhost:5001/lambda/edge", "tag": tag, "digest": "sha256:2"}
+    said["upgrades"] = ""
+    monkeypatch.setattr(
+        Programs,
+        "run",
+        lambda self, argv, *_, **__: subprocess.CompletedProcess(argv, said["code"], "", said["errors"]),
+    )
+    assert not _run(table)["changed"]
+    # Without a shell there is nothing of a distribution.
+    said.update(code=127, errors='exec: "/bin/sh": stat /bin/sh: no such file or directory')
+    assert not _run(table)["changed"]
+    said.update(code=100, errors="E: Failed to fetch http://deb.debian.org")
+    with pytest.raises(PlatformError, match=r"up to date cannot be told.*Failed to fetch"):
+        _run(table)
 
 
 def test_an_image_stands_under_each_name_that_it_serves(table: dict[str, Any]) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import copy
+import hashlib
 import hmac
+import itertools
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -18,6 +21,8 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.secre
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ..stand_in import stands_in_for
 
@@ -54,6 +59,9 @@ class FakeCluster:
             return
         found["data"].update(body["data"])
         found["metadata"].setdefault("labels", {}).update(body["metadata"]["labels"])
+        annotations = found["metadata"].setdefault("annotations", {})
+        for name, text in (body["metadata"].get("annotations") or {}).items():
+            annotations.update({name: text}) if text is not None else annotations.pop(name, None)
 
     def delete(self, ref: dict, *, uid: str | None = None, dry_run: bool = False) -> bool:
         self._admit(ref["namespace"], ref["name"])
@@ -374,3 +382,130 @@ def test_a_user_of_before_there_were_alternates_keeps_its_password(cluster: Fake
 def test_alternatives_are_two_or_more(cluster: FakeCluster, texts: object) -> None:
     with pytest.raises(PlatformError, match="alternatives are wrong"):
         run({**LOGIN, "alternate": {"username": texts}})
+
+
+# --- values before that are taken for a while -------------------------------------------------------------------------
+
+CLIENT = {
+    "name": "redis-controller",
+    "namespaces": ["data-services", "controller"],
+    "random": {"password": {"previous": "password_before"}},
+}
+ACL = {
+    "name": "redis-users",
+    "namespaces": ["data-services"],
+    "render": {"users.acl": "{value:redis-controller/password} {value:redis-controller/password_before}"},
+}
+
+
+def taken(cluster: FakeCluster) -> set[str]:
+    return set(cluster.value("data-services", "redis-users", "users.acl").split())
+
+
+@given(st.lists(st.sampled_from(["rotate", "site", "forget", "cut short"]), max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_no_client_is_ever_locked_out_and_what_is_forgotten_is_taken_no_longer(steps: list[str]) -> None:
+    fake = FakeCluster()
+    patched = pytest.MonkeyPatch()
+    patched.setattr(secret, "Cluster", lambda params: fake)
+    with patched.context():
+        run(CLIENT, ACL)
+        ever = {fake.value("controller", "redis-controller", "password")}
+        for step in steps:
+            if step == "rotate":
+                run({**CLIENT, "rotate": True}, ACL)
+            elif step == "forget":
+                # As playbooks/rotate.yml does it: the clients have the new one by then.
+                run(CLIENT, ACL)
+                run({**CLIENT, "forget": True}, ACL)
+            elif step == "cut short":
+                run({**CLIENT, "rotate": True}, ACL, check=True)
+            else:
+                run(CLIENT, ACL)
+            has = fake.value("controller", "redis-controller", "password")
+            assert has in taken(fake)
+            assert "password_before" not in fake.secrets["controller", "redis-controller"]["data"]
+            if step == "forget":
+                assert not ever - {has} & taken(fake) or has in ever
+                assert taken(fake) & ever <= {has}
+            ever |= {has, fake.value("data-services", "redis-controller", "password")}
+    patched.undo()
+
+
+def test_a_second_rotation_waits_until_the_value_before_is_forgotten(cluster: FakeCluster) -> None:
+    run(CLIENT, ACL)
+    first = cluster.value("controller", "redis-controller", "password")
+    begun = run({**CLIENT, "rotate": True}, ACL)
+    assert begun["changed"] and set(begun["overlaps"]) == {"redis-controller"}
+    assert cluster.value("data-services", "redis-controller", "password_before") == first
+    run(CLIENT, ACL)
+    # Cut short here: a client may have the first one mounted still.
+    assert not run({**CLIENT, "rotate": True}, ACL)["changed"]
+    assert first in taken(cluster)
+    ended = run({**CLIENT, "forget": True}, ACL)
+    assert ended["overlaps"] == {} and first not in taken(cluster)
+    assert not run({**CLIENT, "forget": True}, ACL)["changed"]
+    assert run({**CLIENT, "rotate": True}, ACL)["changed"]
+
+
+def test_what_is_rendered_can_be_recognized_by_its_checksum(cluster: FakeCluster) -> None:
+    result = run(CLIENT, ACL)
+    text = cluster.value("data-services", "redis-users", "users.acl").encode()
+    assert result["rendered"] == {"redis-users": {"users.acl": hashlib.sha256(text).hexdigest()}}
+
+
+# --- authorities that are replaced ------------------------------------------------------------------------------------
+
+CA = {"name": "ca", "namespaces": ["data"], "certificate": {"common_name": "CA", "is_ca": True, "valid_days": 3650}}
+SERVED = {
+    "name": "served",
+    "namespaces": ["data"],
+    "certificate": {"common_name": "server", "dns_names": ["server"], "ca": {"secret": "ca"}},
+}
+BELIEVED = {"name": "believed", "namespaces": ["data", "client"], "render": {"ca.crt": "{value:ca/ca.crt}"}}
+
+
+def believes(authorities: str, certificate: str) -> bool:
+    """As a verifier does: one of the authorities has signed it."""
+    leaf = x509.load_pem_x509_certificate(certificate.encode())
+    for authority in x509.load_pem_x509_certificates(authorities.encode()):
+        with contextlib.suppress(Exception):
+            leaf.verify_directly_issued_by(authority)
+            return True
+    return False
+
+
+def test_while_an_authority_is_replaced_who_is_a_step_behind_still_believes(cluster: FakeCluster) -> None:
+    run(CA, SERVED, BELIEVED)
+    switching = {**CA, "certificate": {**CA["certificate"], "switch": True}}
+    calls = [
+        (CA, SERVED, BELIEVED), ({**CA, "rotate": True}, SERVED, BELIEVED), ({**CA, "rotate": True}, SERVED, BELIEVED),
+        (CA, SERVED, BELIEVED), (switching, SERVED, BELIEVED), (switching, SERVED, BELIEVED),
+        ({**CA, "forget": True}, SERVED, BELIEVED), ({**CA, "forget": True}, SERVED, BELIEVED),
+    ]  # fmt: skip
+    states, changed = [], []
+    for entries in calls:
+        changed.append(run(*entries)["changed"])
+        states.append((cluster.value("client", "believed", "ca.crt"), cluster.value("data", "served", "tls.crt")))
+    # Again after an end midway it makes nothing anew.
+    assert changed == [False, True, False, False, True, False, True, False]
+    for before, after in itertools.pairwise(states):
+        for authorities, certificate in itertools.product((before[0], after[0]), (before[1], after[1])):
+            assert believes(authorities, certificate)
+    assert not believes(states[0][0], states[-1][1]) and not believes(states[-1][0], states[0][1])
+    assert cluster.value("data", "served", "ca.crt") == states[-1][0]
+    assert "next.crt" not in run(CA)["secrets"][0]["key_actions"] or not cluster.value("data", "ca", "next.key")
+
+
+def test_a_certificate_is_made_anew_where_that_is_asked_for(cluster: FakeCluster) -> None:
+    run(CA, SERVED)
+    before = cluster.value("data", "served", "tls.crt")
+    result = run(CA, {**SERVED, "rotate": True})
+    assert result["secrets"][1]["key_actions"]["tls.crt"] == "renewed (a new one is asked for)"
+    assert cluster.value("data", "served", "tls.crt") != before
+
+
+def test_what_a_certificate_says_is_said_again() -> None:
+    wanted = certificates.Wanted("server", ("a.example", "*.b.example"), ("127.0.0.1", "::1"), valid_days=365)
+    assert certificates.said(certificates.issue(wanted, None).certificate) == wanted
+    assert certificates.said(certificates.issue(certificates.Wanted("x"), None).certificate) == certificates.Wanted("x")

@@ -82,7 +82,7 @@ def test_a_password_is_sent_to_the_pods_alone_whose_it_is() -> None:
     render = secrets(**given)["redis-exporter"]["render"]["passwords.json"]
     values = {"redis-users": {"metrics": secret._Value(b"the password", "")}}
     assert json.loads(secret._rendered(render, values)) == {
-        f"redis://metrics@{target}": "the password"
+        f"rediss://metrics@{target}": "the password"
         for target in (
             "redis-0:6379", "redis-1:6379", "redis-sentinel-0:26379", "redis-sentinel-1:26379", "redis-sentinel-2:26379"
         )

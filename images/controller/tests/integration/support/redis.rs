@@ -73,6 +73,35 @@ impl Redis {
         sentinel
     }
 
+    /// With TLS on a port of its own, beside the plain one for the test's questions.
+    pub async fn start_encrypted(certificate: &Certificate) -> (Self, u16) {
+        let (port, encrypted) = (free_port(), free_port());
+        let options = certificate.options(encrypted);
+        let options: Vec<_> = options.iter().map(String::as_str).collect();
+        (Redis::start_with(port, &options).await, encrypted)
+    }
+
+    /// That speaks and asks with TLS alone.
+    pub async fn encrypted_sentinel(master: u16, certificate: &Certificate) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let file = folder.path().join("sentinel.conf");
+        let options = certificate.options(port).join(" ").replace(" --", "\n");
+        let settings = format!(
+            "port 0\n{}\nbind 127.0.0.1\nsentinel monitor mymaster 127.0.0.1 {master} 1\n",
+            options.trim_start_matches("--")
+        );
+        fs::write(&file, settings).unwrap();
+        let child = spawn(&folder, [file.to_str().unwrap(), "--sentinel"]);
+        let mut sentinel = Redis {
+            port,
+            child,
+            _folder: folder,
+        };
+        sentinel.wait_until_up().await;
+        sentinel
+    }
+
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
@@ -107,6 +136,52 @@ impl Redis {
             },
         )
         .await;
+    }
+}
+
+/// For one name, signed by itself: it is its own authority.
+pub struct Certificate {
+    folder: TempDir,
+}
+
+impl Certificate {
+    pub fn of(name: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt"])
+            .args(["ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
+            .args(["-subj", &format!("/CN={name}"), "-addext"])
+            .arg(format!("subjectAltName=DNS:{name}"))
+            // One that may sign is no server's to rustls.
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .args(["-keyout", "key.pem", "-out", "certificate.pem"])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        Certificate { folder }
+    }
+
+    pub fn file(&self) -> String {
+        self.at("certificate.pem")
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn options(&self, port: u16) -> Vec<String> {
+        [
+            ("tls-port", port.to_string()),
+            ("tls-cert-file", self.file()),
+            ("tls-key-file", self.at("key.pem")),
+            ("tls-ca-cert-file", self.file()),
+            ("tls-auth-clients", "no".to_owned()),
+            ("tls-replication", "yes".to_owned()),
+        ]
+        .into_iter()
+        .flat_map(|(name, value)| [format!("--{name}"), value])
+        .collect()
     }
 }
 

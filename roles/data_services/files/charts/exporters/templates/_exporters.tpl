@@ -7,6 +7,7 @@ containers:
       # No target of its own: /scrape names one.
       - --redis.addr=
       - --redis.password-file=/passwords/passwords.json
+      - --tls-ca-cert-file=/certificate/ca.crt
       # CONFIG GET would show passwords, and its user must not.
       - --config-command=-
       # A series for each command and bucket, which nobody looks at.
@@ -23,12 +24,19 @@ containers:
       - name: passwords
         mountPath: /passwords
         readOnly: true
+      - name: certificate
+        mountPath: /certificate
+        readOnly: true
       {{- include "library.writableMounts" . | indent 6 }}
 volumes:
   - name: passwords
     secret:
       secretName: {{ .values.passwordsSecret }}
       items: [{key: passwords.json, path: passwords.json}]
+      defaultMode: 0440
+  - name: certificate
+    secret:
+      secretName: {{ .values.caSecret }}
       defaultMode: 0440
   {{- include "library.writableVolumes" . | indent 2 }}
 {{- end }}

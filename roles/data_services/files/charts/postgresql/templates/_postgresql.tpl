@@ -97,7 +97,7 @@ containers:
   {{- if .root.Values.repository.enabled }}
   - name: backup
     {{- include "postgresql.sidecar" . | nindent 4 }}
-    command: [pgbackrest, server, --config=/configuration/pgbackrest.conf]
+    command: [sh, /scripts/reloading, pgbackrest, server, --config=/configuration/pgbackrest.conf]
     ports:
       - name: pgbackrest
         containerPort: 8432
@@ -166,7 +166,7 @@ livenessProbe:
 containers:
   - name: pgbouncer
     {{- include "library.container" . | nindent 4 }}
-    command: [pgbouncer, /configuration/pgbouncer.ini]
+    command: [sh, /scripts/reloading, pgbouncer, /configuration/pgbouncer.ini]
     {{- with include "library.env" . }}
     env:
       {{- . | indent 6 }}
@@ -182,6 +182,8 @@ containers:
     volumeMounts:
       - name: configuration
         mountPath: /configuration
+      - name: scripts
+        mountPath: /scripts
       - name: users
         mountPath: /users
       - name: certificate
@@ -216,6 +218,10 @@ volumes:
   - name: configuration
     configMap:
       name: pgbouncer-configuration
+  - name: scripts
+    configMap:
+      name: postgresql-scripts
+      items: [{key: reloading, path: reloading}]
   - name: users
     secret:
       secretName: {{ .root.Values.secrets.pgbouncerUsers }}

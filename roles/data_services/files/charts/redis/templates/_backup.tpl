@@ -3,6 +3,8 @@
   mountPath: /scripts
 - name: users
   mountPath: /users
+- name: certificate
+  mountPath: /certificate
 {{- end }}
 
 {{- define "redis.backupPod" }}
@@ -25,6 +27,7 @@ containers:
       {{- include "library.writableMounts" . | indent 6 }}
 volumes:
   {{- include "redis.scriptVolumes" (dict "root" .root "keys" (list "backup")) | nindent 2 }}
+  {{- include "redis.certificateVolume" .root.Values.caSecret | nindent 2 }}
   - name: backup
     persistentVolumeClaim:
       claimName: redis-backup
@@ -62,6 +65,7 @@ containers:
       {{- include "library.writableMounts" . | indent 6 }}
 volumes:
   {{- include "redis.scriptVolumes" (dict "root" .root "keys" (list "users.acl" "pod" "restore")) | nindent 2 }}
+  {{- include "redis.certificateVolume" .root.Values.certificateSecret | nindent 2 }}
   - name: backup
     persistentVolumeClaim:
       claimName: redis-backup

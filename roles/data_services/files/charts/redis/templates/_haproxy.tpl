@@ -23,10 +23,13 @@ containers:
     volumeMounts:
       - name: configuration
         mountPath: /configuration
+      - name: certificate
+        mountPath: /certificate
       {{- include "library.writableMounts" . | indent 6 }}
 volumes:
   - name: configuration
     configMap:
       name: redis-haproxy
+  {{- include "redis.certificateVolume" .root.Values.caSecret | nindent 2 }}
   {{- include "library.writableVolumes" . | indent 2 }}
 {{- end }}

@@ -31,11 +31,21 @@
       {{- end }}
 {{- end }}
 
+{{/* The certificate that servers and Sentinels share, or for a client the authority's alone. */}}
+{{- define "redis.certificateVolume" -}}
+- name: certificate
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+{{- end }}
+
 {{- define "redis.scriptMounts" -}}
 - name: scripts
   mountPath: /scripts
 - name: users
   mountPath: /users
+- name: certificate
+  mountPath: /certificate
 - name: data
   mountPath: /data
 {{- end }}
@@ -62,6 +72,7 @@ containers:
       {{- include "library.writableMounts" . | indent 6 }}
 volumes:
   {{- include "redis.scriptVolumes" (dict "root" .root "keys" (list "users.acl" "replication" "pod")) | nindent 2 }}
+  {{- include "redis.certificateVolume" .root.Values.certificateSecret | nindent 2 }}
   - name: configuration
     configMap:
       name: redis-configuration

@@ -20,5 +20,6 @@ containers:
       {{- include "library.writableMounts" . | indent 6 }}
 volumes:
   {{- include "redis.scriptVolumes" (dict "root" .root "keys" (list "sentinel-users.acl" "sentinel" "pod")) | nindent 2 }}
+  {{- include "redis.certificateVolume" .root.Values.certificateSecret | nindent 2 }}
   {{- include "library.writableVolumes" . | indent 2 }}
 {{- end }}

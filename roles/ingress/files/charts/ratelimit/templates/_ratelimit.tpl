@@ -8,6 +8,12 @@
 {{- end }}
 {{- end }}
 
+{{- define "ratelimit.authority" -}}
+- name: redis-ca
+  mountPath: /run/redis-ca
+  readOnly: true
+{{- end }}
+
 {{- define "ratelimit.pod" }}
 {{- $address := splitList ":" .values.redis.address }}
 initContainers:
@@ -23,7 +29,7 @@ initContainers:
       - |
         # redis-cli takes it from here: an argument is in the list of processes.
         export REDISCLI_AUTH="$REDIS_PASSWORD"
-        until answer=$(timeout 2 redis-cli -h "$REDIS_HOST" -p "$REDIS_PORT" --user "$REDIS_USERNAME" ping 2>&1) && [ "$answer" = PONG ]; do
+        until answer=$(timeout 2 redis-cli {{ if .values.redis.caSecret }}--tls --cacert /run/redis-ca/ca.crt {{ end }}-h "$REDIS_HOST" -p "$REDIS_PORT" --user "$REDIS_USERNAME" ping 2>&1) && [ "$answer" = PONG ]; do
             echo "waiting for Redis at $REDIS_HOST:$REDIS_PORT: ${answer:-no answer within 2 s}"
             sleep 0.5
         done
@@ -33,6 +39,10 @@ initContainers:
         value: {{ first $address | quote }}
       - name: REDIS_PORT
         value: {{ last $address | quote }}
+    {{- if .values.redis.caSecret }}
+    volumeMounts:
+      {{- include "ratelimit.authority" . | nindent 6 }}
+    {{- end }}
     {{- include "library.resources" . | trim | nindent 4 }}
 containers:
   - name: ratelimit
@@ -70,6 +80,12 @@ containers:
       - name: {{ $name }}
         value: {{ $value | quote }}
       {{- end }}
+      {{- if .values.redis.caSecret }}
+      - name: REDIS_TLS
+        value: "true"
+      - name: REDIS_TLS_CACERT
+        value: /run/redis-ca/ca.crt
+      {{- end }}
       {{- include "library.env" . | indent 6 }}
     ports:
       - name: grpc
@@ -84,10 +100,19 @@ containers:
     volumeMounts:
       - name: configuration
         mountPath: /etc/ratelimit/config
+      {{- if .values.redis.caSecret }}
+      {{- include "ratelimit.authority" . | nindent 6 }}
+      {{- end }}
       {{- include "library.writableMounts" . | indent 6 }}
 volumes:
   - name: configuration
     configMap:
       name: ratelimit-configuration
+  {{- with .values.redis.caSecret }}
+  - name: redis-ca
+    secret:
+      secretName: {{ . }}
+      defaultMode: 0440
+  {{- end }}
   {{- include "library.writableVolumes" . | indent 2 }}
 {{- end }}
