@@ -75,7 +75,7 @@ def known_variables() -> set[str]:
 def known_tags() -> set[str]:
     found: set[str] = set()
     for file in [*ROOT.glob("playbooks/**/*.yml"), *ROOT.glob("roles/*/tasks/*.yml")]:
-        for tags in re.findall(r"tags: \[([^\]]*)\]", file.read_text(encoding="utf-8")):
+        for tags in re.findall(r"(?:tags|_known): \[([^\]]*)\]", file.read_text(encoding="utf-8")):
             found |= {tag.strip() for tag in tags.split(",")}
     return found
 
