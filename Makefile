@@ -14,7 +14,7 @@ INVENTORY ?= inventories/production-eks
 # The programs of the local cluster (kind, kubectl, helm), once they are built, before others of the same names.
 export PATH := $(CURDIR)/.local/bin:$(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help machine demo test lint unit apiserver-test rust cluster-test upgrade-test drill dashboards rehearse clean distclean benchmark environment execution-environment release release-check
+.PHONY: help machine demo test lint unit apiserver-test rust cluster-test upgrade-test drill dashboards docs rehearse clean distclean benchmark environment execution-environment release release-check
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ drill: environment ## Break the local platform on purpose, under load, and measu
 
 dashboards: environment ## Draw the dashboards from the local platform's Prometheus into .local/dashboards.html
 	@$(PLAYBOOK) playbooks/dashboards.yml $(EXTRA)
+
+docs: environment ## Make the documents a site with a search, in .local/site; it loads nothing from elsewhere
+	@$(VENV)/bin/python tools/docs/build .local/site
 
 rehearse: environment ## Try INVENTORY (inventories/production-eks) at full size on a throwaway cluster with simulated nodes
 	@$(PLAYBOOK) -i $(INVENTORY) playbooks/rehearse.yml $(EXTRA)

@@ -17,9 +17,9 @@ import yaml
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAMS = Path(sys.executable).parent
 USED = {
-    "COPYING", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "SECURITY.md", "ansible-navigator.yml", "awx",
-    "changelogs", "collections", "docs", "execution-environment.yml", "images", "inventories", "meta", "playbooks",
-    "plugins", "requirements.txt", "roles", "tests", "tools",
+    "COPYING", "FILES.json", "LICENSE", "MANIFEST.json", "README.ja.md", "README.md", "SECURITY.md",
+    "ansible-navigator.yml", "awx", "changelogs", "collections", "docs", "execution-environment.yml", "images",
+    "inventories", "meta", "playbooks", "plugins", "requirements.txt", "roles", "tests", "tools",
 }  # fmt: skip
 """What a user reads, copies, runs, or builds images and a local cluster from. tests: what ansible-test is told."""
 

@@ -1,4 +1,4 @@
-"""What the documentation names is there: files, targets of make, modules."""
+"""What the documentation names is there: files and modules. Commands: test_commands.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ PAGES = [name for name in TRACKED if name.endswith(".md") and (ROOT / name).is_f
 TOPS = {name.split("/")[0] for name in TRACKED if "/" in name}
 CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-MAKE = re.compile(r"\bmake ([a-z][a-z-]*)")
 
 
 def named_paths(page: str, text: str) -> set[Path]:
@@ -43,14 +42,6 @@ def test_a_path_that_is_missing_would_be_found() -> None:
     text = "`plugins/nothing.py` and [a page](nowhere.md), `plugins/modules/NAME.py`, `docs/drills.md`"
     missing = {path.name for path in named_paths("docs/x.md", text) if not path.exists()}
     assert missing == {"nothing.py", "nowhere.md"}
-
-
-def test_the_targets_of_make_exist() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
-    for page in ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/drills.md", "docs/performance.md"):
-        text = (ROOT / page).read_text(encoding="utf-8")
-        named = {name for code in CODE.findall(text) for name in MAKE.findall(code)}
-        assert named <= targets, page
 
 
 def test_every_module_has_its_chapter() -> None:

@@ -90,7 +90,7 @@ def test_the_table_of_the_readme():
 
 def test_variables_that_the_documents_name_are_known():
     """Such as those of the READMEs, the changelog and the examples."""
-    texts = [ROOT / "README.md", *ROOT.glob("roles/*/README.md"), *ROOT.glob("docs/*.md")]
+    texts = [*ROOT.glob("README*.md"), *ROOT.glob("roles/*/README.md"), *ROOT.glob("docs/**/*.md")]
     heads = tuple(f"{role.name}_" for role in [*ROLES, *PLAYBOOKS])
     others = {"data_services_chart", "data_services_policy"}  # tags
     others |= {"platform_forbidden_connection_open", "platform_restore_rehearsed_seconds"}  # series
