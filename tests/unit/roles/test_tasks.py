@@ -23,3 +23,27 @@ def test_the_ways_are_there_before_the_pods_and_are_waited_for_once(role: str) -
 
 def test_there_are_roles_with_pods() -> None:
     assert {"controller", "data_services", "ingress", "logging", "runtimes"} <= set(WITH_PODS)
+
+
+def merged_twice(node: yaml.Node) -> list[str]:
+    """Keys of a mapping that also come with ``<<``, of which Ansible warns at each run; with their lines."""
+    children = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+    found = [] if isinstance(node, yaml.ScalarNode) else [one for child in children for one in merged_twice(child)]
+    if isinstance(node, yaml.MappingNode):
+        own = {key.value: key.start_mark.line + 1 for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"}
+        sources = [value for key, value in node.value if key.tag == "tag:yaml.org,2002:merge"]
+        merged = {key.value for source in sources if isinstance(source, yaml.MappingNode) for key, _ in source.value}
+        found += [f"line {line}: {name}" for name, line in own.items() if name in merged]
+    return found
+
+
+YAML = sorted(
+    path
+    for folder in ("roles", "playbooks", "molecule", "inventories")
+    for path in ROLES.parent.glob(f"{folder}/**/*.yml")
+)
+
+
+@pytest.mark.parametrize("path", YAML, ids=lambda path: str(path.relative_to(ROLES.parent)))
+def test_no_key_takes_a_merged_one_s_place(path: Path) -> None:
+    assert [one for node in yaml.compose_all(path.read_text()) if node for one in merged_twice(node)] == []
