@@ -14,7 +14,6 @@ import http.client
 import json
 import os
 import socket
-import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +24,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.error
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.client import Cluster
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.exec import run_in_pod
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.objects import Object
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.programs import Programs
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.cluster import is_ready
 
 FIELD_MANAGER = "lambda-microservice-platform-drill"
@@ -369,16 +369,14 @@ class RunHere(Failure):
 
     def strike(self) -> None:
         command = self.spec["command"]
-        try:
-            ran = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
-            code, said = ran.returncode, (ran.stderr.strip() or ran.stdout.strip())[-1500:]
-        except (OSError, subprocess.TimeoutExpired) as failure:
-            code, said = -1, str(failure)
-        if code:
+        # Without the input of a task: Ansible, for one, refuses what it inherits.
+        with Programs() as programs:
+            ran = programs.run(command, timeout_seconds=1800)
+        if ran.returncode:
             raise PlatformError(
                 "the command of the failure did not succeed",
                 where=" ".join(command),
-                found=f"exit code {code}: {said}",
+                found=f"exit code {ran.returncode}: {(ran.stderr.strip() or ran.stdout.strip())[-1500:]}",
                 expected="exit code 0",
                 fix="run the command by hand and see why",
                 reason="command",

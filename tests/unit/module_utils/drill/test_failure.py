@@ -305,3 +305,20 @@ def test_a_docker_that_is_not_there_is_said(monkeypatch, tmp_path):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     with pytest.raises(PlatformError, match="Docker does not answer"):
         docker_engine("GET", "/version")
+
+
+def run_here(*command):
+    return KINDS["run_here"](None, {"command": list(command)}, {}, lambda line: None)
+
+
+def test_a_command_here_gets_none_of_the_task_s_input():
+    failure = run_here("sh", "-c", '[ "$(readlink /proc/self/fd/0)" = /dev/null ]')
+    failure.strike()
+    assert failure.victims == ["sh"]
+
+
+def test_what_a_command_here_says_of_its_failure_is_told():
+    with pytest.raises(PlatformError, match=r"did not succeed\. Where: sh -c .*exit code 3: no such key"):
+        run_here("sh", "-c", "echo no such key >&2; exit 3").strike()
+    with pytest.raises(PlatformError, match="no-such-program"):
+        run_here("no-such-program").strike()
