@@ -16,7 +16,7 @@ ROWS = [
     {"errors", "interruption"},
     {"concurrency", "programs"},
     {"kubernetes"},
-    {"helm", "rollout", "policy", "secret", "image", "elasticsearch", "prometheus"},
+    {"helm", "rollout", "policy", "secret", "image", "elasticsearch", "prometheus", "settled"},
     {"chart", "logs", "dashboards", "attest"},
     {"capacity", "installed"},
     {"verify"},

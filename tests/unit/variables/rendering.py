@@ -43,8 +43,11 @@ class ActionModule(ActionBase):
         # As the module secret tells of what it has filled in.
         secrets = [secret for secret in self._task.args.get("secrets") or [] if "render" in secret]
         result["rendered"] = {secret["name"]: dict.fromkeys(secret["render"], "0" * 64) for secret in secrets}
+        # As kubernetes.core tells of a cluster in which there is nothing.
+        result.update({"resources": [], "rc": 0, "stdout": "", "stderr": ""})
         return result
 '''
+_OF_KUBERNETES_CORE = ("k8s", "k8s_exec", "k8s_info", "k8s_scale")
 
 
 @dataclass
@@ -82,7 +85,20 @@ def collection_without_cluster(folder: Path) -> Path:
             (actions / action.name).write_text(_RECORDER, encoding="utf-8")
         else:
             (actions / action.name).symlink_to(action)
+    _kubernetes_core_without_cluster(folder / "ansible_collections" / "kubernetes" / "core")
     return folder
+
+
+def _kubernetes_core_without_cluster(collection: Path) -> None:
+    """Its modules that our playbooks name: without this, a test would change the cluster that the checkout has."""
+    (collection / "meta").mkdir(parents=True)
+    (collection / "meta" / "runtime.yml").write_text(
+        json.dumps({"action_groups": {"k8s": list(_OF_KUBERNETES_CORE)}}), encoding="utf-8"
+    )
+    for kind, text in (("action", _RECORDER), ("modules", "# An action plugin stands in for it.\n")):
+        (collection / "plugins" / kind).mkdir(parents=True)
+        for name in _OF_KUBERNETES_CORE:
+            (collection / "plugins" / kind / f"{name}.py").write_text(text, encoding="utf-8")
 
 
 def run(collections: Path, playbook: str | Path, *arguments: str, folder: Path, inventory: str | Path = "local") -> Run:
