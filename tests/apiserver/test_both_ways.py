@@ -493,6 +493,15 @@ def test_teardown(both, kubeconfig) -> None:
     assert not results[0]["changed"]
 
 
+def test_settled(both, kubeconfig) -> None:
+    served = {"secret": "no-such-certificate", "namespace": "NAMESPACE", "app": "web", "port": 6379}
+    arguments = {"kubeconfig": kubeconfig, "certificates": [served], "timeout_seconds": 1}
+    # Where nobody is ready there is nobody to wait for.
+    tasks = [{"check_mode": True}, {}, {"arguments": {"certificates": []}}, {"arguments": {"timeout_seconds": "x"}}]
+    results = both("settled", arguments, tasks)
+    assert [result["failed"] for result in results] == [False, False, False, True]
+
+
 def test_report(both, kubeconfig, tmp_path) -> None:
     styles = [str(ROOT / "roles/monitoring/files/page/page.css")]
     arguments = {"kubeconfig": kubeconfig, "components": [installed()], "styles": styles, "helm_binary": helm()}
