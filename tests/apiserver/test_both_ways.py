@@ -112,6 +112,14 @@ def _comparable(result: dict[str, Any], namespace: str) -> dict[str, Any]:
     return json.loads(text)
 
 
+def _differences(here: Any, there: Any, where: str) -> list[str]:
+    """What is not the same, and where, so that a failure tells it whole."""
+    if isinstance(here, dict) and isinstance(there, dict):
+        names = sorted({*here, *there})
+        return [line for name in names for line in _differences(here.get(name), there.get(name), f"{where}.{name}")]
+    return [] if here == there else [f"{where}: {here!r} here, {there!r} there"]
+
+
 @pytest.fixture
 def both(make_namespace, tmp_path):
     """Play a case both ways; the results in process and those of the module, alike but for what is legitimate.
@@ -130,8 +138,8 @@ def both(make_namespace, tmp_path):
             for task in tasks
         ]
         results = play(tmp_path, module, {host: make_namespace() for host in WAYS}, steps)
-        differ = [pair for pair in zip(results["here"], results["there"], strict=True) if pair[0] != pair[1]]
-        assert not differ
+        pairs = enumerate(zip(results["here"], results["there"], strict=True))
+        assert [line for number, pair in pairs for line in _differences(*pair, f"task {number}")] == []
         return results["here"]
 
     return compare
