@@ -26,7 +26,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "images": {"type": "dict", "required": True},
     "bills": {"type": "path"},
     "syft_binary": {"type": "path"},
-    "cosign_key": {"type": "str"},
+    "cosign_key": {"type": "str", "no_log": False},  # where it is, not what it is
     "cosign_password": {"type": "str", "no_log": True},
     "cosign_binary": {"type": "path"},
 }
@@ -44,7 +44,7 @@ def run(params: dict[str, Any], check_mode: bool, diff: bool, progress: Callable
     Returns ``bills`` (name to file), ``written`` and ``signed`` (names) and ``changed``.
     """
     references = _references(params["images"])
-    bills = {name: _bill_path(params["bills"], name, digest) for name, (_, digest) in references.items()}
+    bills = {name: _bill_path(params["bills"], name, digest) for name, (dummy, digest) in references.items()}
     with Programs() as programs, tempfile.TemporaryDirectory(prefix="attest-") as folder:
         missing = [name for name in references if params["bills"] and not bills[name].is_file()]
         if missing and not check_mode:
