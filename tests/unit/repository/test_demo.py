@@ -20,7 +20,7 @@ OWN = ["playbooks/cluster.yml", "playbooks/images.yml", "site.yml", "playbooks/v
 
 def commands(*arguments: str) -> list[list[str]]:
     # Not as a part of the make that may run these tests, which would say which folder it enters.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     argv = ["make", "-n", "demo", *arguments]
     done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     return [shlex.split(line) for line in done.stdout.replace("\\\n", "").splitlines()]
