@@ -17,26 +17,12 @@ author:
   - Lambda Microservice Platform team (@lambda-microservice-platform)
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - lambda_microservice.platform.served
   - lambda_microservice.platform.attributes
   - lambda_microservice.platform.attributes.in_process
 requirements:
   - kubernetes >= 24.2.0 (Python)
 options:
-  certificates:
-    description: Who serves which certificate.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      secret: {description: The Secret that holds it in C(tls.crt)., type: str, required: true}
-      namespace: {description: Of the Secret and the pods., type: str, required: true}
-      app: {description: The pods' C(app.kubernetes.io/name)., type: str, required: true}
-      port: {description: Where they serve it., type: int, required: true}
-      protocol:
-        description: Whether TLS begins at once, or after PostgreSQL's request for it.
-        type: str
-        choices: [tls, postgresql]
-        default: tls
   commands:
     description: Commands that succeed in a pod once it has what it should.
     type: list

@@ -28,6 +28,7 @@ author:
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - lambda_microservice.platform.redis
+  - lambda_microservice.platform.served
   - lambda_microservice.platform.attributes
   - lambda_microservice.platform.attributes.in_process
 options:
@@ -97,21 +98,6 @@ options:
     suboptions:
       namespace: {description: The namespace., type: str, required: true}
       app: {description: The pods' app.kubernetes.io/name., type: str, required: true}
-  certificates:
-    description: Who serves which certificate. All must serve what their Secrets hold, and that must last.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      secret: {description: The Secret that holds it in C(tls.crt)., type: str, required: true}
-      namespace: {description: Of the Secret and the pods., type: str, required: true}
-      app: {description: The pods' C(app.kubernetes.io/name)., type: str, required: true}
-      port: {description: Where they serve it., type: int, required: true}
-      protocol:
-        description: Whether TLS begins at once, or after PostgreSQL's request for it.
-        type: str
-        choices: [tls, postgresql]
-        default: tls
   runtimes:
     description: The language runtimes. Without it they are not asked.
     type: dict
