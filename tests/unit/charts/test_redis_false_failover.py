@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from .conftest import ROOT
+from .resp import Resp
 
 SCRIPTS = ROOT / "roles/data_services/files/charts/redis/files/scripts"
 USERS = yaml.safe_load((ROOT / "roles/data_services/vars/main.yml").read_text())["__data_services_redis_own_users"]
@@ -26,32 +27,13 @@ SENTINELS = [f"127.77.1.{number}" for number in (1, 2, 3)]
 DOWN_AFTER = 1.5
 
 
-class Client:
-    """One connection that speaks RESP; enough for a few commands."""
+class Client(Resp):
+    """One connection of a user."""
 
     def __init__(self, host: str, port: int = 6379, user: str = "admin") -> None:
-        self.socket = socket.create_connection((host, port), timeout=5)
-        self.file = self.socket.makefile("rb")
+        super().__init__(socket.create_connection((host, port), timeout=5))
         if port == 6379:
             self.ask("AUTH", user, "secret")
-
-    def ask(self, *words: object) -> object:
-        parts = [f"*{len(words)}\r\n", *(f"${len(str(word))}\r\n{word}\r\n" for word in words)]
-        self.socket.sendall("".join(parts).encode())
-        return self._answer()
-
-    def _answer(self) -> object:
-        line = self.file.readline().strip()
-        kind, rest = line[:1], line[1:]
-        if kind == b"-":
-            raise RuntimeError(rest.decode())
-        if kind == b":":
-            return int(rest)
-        if kind == b"$":
-            return None if rest == b"-1" else self.file.read(int(rest) + 2)[:-2].decode()
-        if kind == b"*":
-            return [self._answer() for _ in range(int(rest))]
-        return rest.decode()
 
 
 def role(host: str) -> str:

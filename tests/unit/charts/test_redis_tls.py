@@ -20,6 +20,7 @@ import yaml
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.secret import certificate as certificates
 
 from .conftest import ROOT, Render
+from .resp import Resp
 
 CHART = ROOT / "roles/data_services/files/charts/redis"
 USERS = yaml.safe_load((ROOT / "roles/data_services/vars/main.yml").read_text())["__data_services_redis_own_users"]
@@ -35,32 +36,15 @@ def hashed(password: str) -> str:
     return hashlib.sha256(password.encode()).hexdigest()
 
 
-class Client:
-    """One connection with TLS that believes the authority; enough of RESP for a few commands."""
+class Client(Resp):
+    """One connection with TLS that believes the authority."""
 
     def __init__(self, name: str, user: str = "admin", password: str = "secret") -> None:  # noqa: S107
         context = ssl.create_default_context(cadata=AUTHORITY.certificate.decode())
         raw = socket.create_connection((HOSTS[name], PORTS[name]), timeout=10)
-        self.socket = context.wrap_socket(raw, server_hostname="redis-master")
-        self.file = self.socket.makefile("rb")
+        super().__init__(context.wrap_socket(raw, server_hostname="redis-master"))
         self.serial = self.socket.getpeercert()["serialNumber"]
         self.ask("AUTH", user, password)
-
-    def ask(self, *words: object) -> object:
-        parts = [f"*{len(words)}\r\n", *(f"${len(str(word))}\r\n{word}\r\n" for word in words)]
-        self.socket.sendall("".join(parts).encode())
-        return self._answer()
-
-    def _answer(self) -> object:
-        line = self.file.readline().strip()
-        kind, rest = line[:1], line[1:]
-        if kind == b"-":
-            raise RuntimeError(rest.decode())
-        if kind == b"$":
-            return None if rest == b"-1" else self.file.read(int(rest) + 2)[:-2].decode()
-        if kind == b"*":
-            return [self._answer() for _ in range(int(rest))]
-        return int(rest) if kind == b":" else rest.decode()
 
 
 class Cluster:
