@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import secrets
 import subprocess
+from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.client import Cluster
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.edge import Edge
 
@@ -44,10 +46,11 @@ def test_what_is_removed_comes_back_with_its_data(cluster: Cluster, kubeconfig: 
     left = [pod["metadata"]["name"] for space in NAMESPACES for pod in cluster.list("v1", "Pod", space)]
     assert left, "a run in check mode removed pods"
 
-    play(kubeconfig, "playbooks/teardown.yml", "-e", "teardown_confirm=kind-lambda")
+    confirmed = f"teardown_confirm={yaml.safe_load(Path(kubeconfig).read_text())['current-context']}"
+    play(kubeconfig, "playbooks/teardown.yml", "-e", confirmed)
     assert not [pod["metadata"]["name"] for space in NAMESPACES for pod in cluster.list("v1", "Pod", space)]
     assert volumes(cluster) == kept
-    assert "changed=0" in play(kubeconfig, "playbooks/teardown.yml", "-e", "teardown_confirm=kind-lambda")
+    assert "changed=0" in play(kubeconfig, "playbooks/teardown.yml", "-e", confirmed)
 
     play(kubeconfig, "site.yml")
     assert {claim: volumes(cluster).get(claim) for claim in kept} == kept

@@ -184,7 +184,7 @@ def test_refresh_builds_anew_what_the_distribution_has_newer_packages_for(
     # Without a shell there is nothing of a distribution.
     said.update(code=127, errors='exec: "/bin/sh": stat /bin/sh: no such file or directory')
     assert not _run(table)["changed"]
-    said.update(code=100, errors="E: Failed to fetch http://deb.debian.org")
+    said.update(code=100, errors="E: Failed to fetch http://mirror.example.com/debian")
     with pytest.raises(PlatformError, match=r"up to date cannot be told.*Failed to fetch"):
         _run(table)
 
