@@ -179,6 +179,8 @@ def serve():
     rules = json.loads(control.recv(1 << 18))
     # Scripts of this user's id must not look into what all their successors come from.
     prctl(PR_SET_DUMPABLE, 0)
+    # Each line goes out by itself, so that a script that is stopped has said what it had printed.
+    sys.stdout.reconfigure(line_buffering=True)
     # What the first script would otherwise compile and look up.
     worker.code = compile("def handle(params, context): return [params, 'é']", worker.FILE, "exec")
     json.dumps(worker.call({}, {}))

@@ -1,4 +1,4 @@
-//! The answer that is not a success: `{"error": {"code", "message"}}`.
+//! The answer that is not a success: `{"error": {"code", "message"}}`, with `logs` where they are wanted.
 
 use std::time::Duration;
 
@@ -9,6 +9,8 @@ use serde::Serialize;
 #[derive(Serialize)]
 struct ErrorBody<'a> {
     error: ErrorDetail<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logs: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -17,15 +19,16 @@ struct ErrorDetail<'a> {
     message: &'a str,
 }
 
-/// `retry_after` is for what did not run, and may be sent again.
+/// `logs` is the end of what a script printed. `retry_after` is for what did not run, and may be sent again.
 pub fn answer(
     status: StatusCode,
     code: &'static str,
     message: &str,
+    logs: Option<&str>,
     retry_after: Option<Duration>,
 ) -> Response {
     let error = ErrorDetail { code, message };
-    let body = serde_json::to_vec(&ErrorBody { error }).expect("two strings are always JSON");
+    let body = serde_json::to_vec(&ErrorBody { error, logs }).expect("strings are always JSON");
     let json = HeaderValue::from_static("application/json");
     let mut response = (status, [(header::CONTENT_TYPE, json)], body).into_response();
     if let Some(wait) = retry_after {
@@ -46,7 +49,7 @@ mod tests {
     async fn an_error_is_json_and_says_in_whole_seconds_when_to_come_again() {
         for (wait, header) in [(None, None), (Some(0), Some("1")), (Some(1500), Some("2"))] {
             let wait = wait.map(Duration::from_millis);
-            let response = answer(StatusCode::IM_A_TEAPOT, "CODE", "say \"when\"", wait);
+            let response = answer(StatusCode::IM_A_TEAPOT, "CODE", "say \"when\"", None, wait);
             assert_eq!(response.status(), 418);
             assert_eq!(response.headers()["content-type"], "application/json");
             let told = response.headers().get("retry-after");

@@ -166,6 +166,7 @@ impl IntoResponse for ApiError {
             self.status,
             self.code.name(),
             &self.message,
+            None,
             self.retry_after,
         );
         response.extensions_mut().insert(ErrorReport {

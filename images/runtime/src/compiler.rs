@@ -11,9 +11,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::config::Config;
-use crate::execution::{Failure, FailureKind, Log};
+use crate::execution::{Failure, FailureKind};
 use crate::language::Language;
 use crate::metrics::Metrics;
+use crate::output::Output;
 use crate::places::{Keeping, Places, Refused, Turn};
 use crate::process::Process;
 use crate::scratch::Scratch;
@@ -116,7 +117,7 @@ impl Compiler {
         let limit = &self.config.compile;
         // Its processor time is limited to a third of that: a script that takes too long is told from a machine that is busy.
         let deadline = Instant::now() + 3 * limit.timeout;
-        let mut log = Log::default();
+        let mut log = Output::default();
         let limits = crate::limits::Limits {
             memory_bytes: limit.memory_bytes,
             // The program, and the object files that it is linked from.

@@ -8,7 +8,8 @@ use lambda_common::configuration::{self, ConfigError, Environment};
 
 use crate::limits::{Limits, ProcessCount};
 
-const MIB: u64 = 1024 * 1024;
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
 
 /// The language whose scripts this runtime takes: one a process, chosen by its image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +135,7 @@ impl Config {
                 .as_secs(),
             memory_bytes: variables.bytes("MEMORY_LIMIT_BYTES", 256 * MIB, 64 * MIB..=1 << 40),
             output_bytes: variables.bytes("OUTPUT_LIMIT_BYTES", 5 * MIB, 1024..=1 << 30),
+            logged_bytes: variables.bytes("OUTPUT_LOG_BYTES", 16 * KIB, 0..=1 << 30),
             scratch_bytes: variables.bytes("SCRATCH_LIMIT_BYTES", 64 * MIB, MIB..=1 << 40),
             scratch_entries: variables.number(
                 "SCRATCH_LIMIT_ENTRIES",

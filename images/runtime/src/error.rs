@@ -47,15 +47,18 @@ impl ApiError {
 /// For what did not run because too much else did: that is over in a moment.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
+impl ApiError {
+    /// `logs` is the end of what the script printed, where the caller has asked for it.
+    pub fn with_logs(self, logs: Option<&str>) -> Response {
         let (status, code) = self.code();
         let retry = matches!(self, Self::Unavailable(_) | Self::RateLimited(_));
-        error::answer(
-            status,
-            code,
-            &self.to_string(),
-            retry.then_some(RETRY_AFTER),
-        )
+        let retry_after = retry.then_some(RETRY_AFTER);
+        error::answer(status, code, &self.to_string(), logs, retry_after)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.with_logs(None)
     }
 }

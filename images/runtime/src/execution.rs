@@ -7,17 +7,16 @@ use std::time::Duration;
 
 use lambda_common::json;
 use nix::sys::signal::Signal;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::frame::{self, Frame, FrameError, Kind};
 use crate::limits::Limits;
+use crate::output::Output;
 use crate::process::{Fresh, MOST_USES, Process};
 use crate::watch::{self, Breach, CpuTimes};
 
-/// What is kept of the output, from its end: interpreters say there why they die.
-const LOG_BYTES: usize = 4096;
 /// How long a process that has closed its channel may take to be gone, with its log.
 const EXIT_WAIT: Duration = Duration::from_millis(500);
 
@@ -29,6 +28,8 @@ pub struct Success {
     pub elapsed: Duration,
     /// Peak resident memory of the process.
     pub memory_bytes: u64,
+    /// The end of what the script printed.
+    pub printed: String,
 }
 
 /// Why there is no result. Every kind but `Starved`, `Share` and `Internal` is the script's doing.
@@ -102,6 +103,8 @@ impl FailureKind {
 pub struct Failure {
     pub kind: FailureKind,
     pub message: String,
+    /// The end of what the script printed, where it ran.
+    pub printed: String,
 }
 
 impl Failure {
@@ -109,34 +112,8 @@ impl Failure {
         Self {
             kind,
             message: message.into(),
+            printed: String::new(),
         }
-    }
-}
-
-/// The end of what a process printed, and how much that was.
-#[derive(Default)]
-pub struct Log {
-    tail: Vec<u8>,
-    total: u64,
-}
-
-impl Log {
-    /// Reads on until the end, or until more than `most` bytes have come. Keeps the last ones.
-    pub async fn read(&mut self, from: &mut (impl AsyncRead + Unpin), most: u64) {
-        let mut buffer = vec![0; 16 * 1024];
-        while let Ok(length @ 1..) = from.read(&mut buffer).await {
-            self.total += length as u64;
-            self.tail.extend_from_slice(&buffer[..length]);
-            let excess = self.tail.len().saturating_sub(LOG_BYTES);
-            self.tail.drain(..excess);
-            if self.total > most {
-                return;
-            }
-        }
-    }
-
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.tail).trim().to_owned()
     }
 }
 
@@ -156,7 +133,7 @@ pub async fn started(process: &mut Process, limit: Duration) -> Result<(), Failu
             ..
         })) => Ok(()),
         Ok(_) => {
-            let mut log = Log::default();
+            let mut log = Output::default();
             let _ = timeout(EXIT_WAIT, log.read(&mut process.pipes.log, 1 << 20)).await;
             Err(internal(format!("a process did not start: {}", log.text())))
         }
@@ -191,11 +168,32 @@ pub async fn run(
     deadline: Instant,
     allowed: Duration,
 ) -> Result<Success, Failure> {
+    let mut log = Output::logged(limits.logged_bytes, process.refusal_prefix());
+    let outcome = run_logged(process, state, job, limits, deadline, allowed, &mut log).await;
+    // What was printed before the end is in the pipe by then.
+    log.read_ready(&process.pipes.log, limits.output_bytes);
+    let printed = log.tail();
+    match outcome {
+        Ok(success) => Ok(Success { printed, ..success }),
+        // What the sandbox says is not the script's.
+        Err(failure) if failure.kind == FailureKind::Internal => Err(failure),
+        Err(failure) => Err(Failure { printed, ..failure }),
+    }
+}
+
+async fn run_logged(
+    process: &mut Process,
+    state: State,
+    job: Vec<u8>,
+    limits: &Limits,
+    deadline: Instant,
+    allowed: Duration,
+    log: &mut Output,
+) -> Result<Success, Failure> {
     let begun = Instant::now();
     let left = deadline.saturating_duration_since(begun);
     let (pid, folder) = (process.pid(), process.folder());
     let mut peak = 0;
-    let mut log = Log::default();
     // A new one's start counts as its execution's.
     let cpu_before = match process.uses {
         0 => Duration::ZERO,
@@ -210,7 +208,7 @@ pub async fn run(
     let end = tokio::select! {
         frame = exchange(&mut pipes.job, &mut pipes.frames, state, &job, limits.output_bytes) => End::Frame(frame),
         breach = watch::watch(pid, &folder, limits, cpu, &mut peak) => End::Breach(breach),
-        () = overflow(&mut log, &mut pipes.log, limits.output_bytes) => End::Printed,
+        () = overflow(log, &mut pipes.log, limits.output_bytes) => End::Printed,
         () = tokio::time::sleep_until(deadline) => End::Late,
     };
     match end {
@@ -344,9 +342,9 @@ async fn exchange(
     }
 }
 
-async fn overflow(log: &mut Log, from: &mut (impl AsyncRead + Unpin), most: u64) {
+async fn overflow(log: &mut Output, from: &mut (impl AsyncRead + Unpin), most: u64) {
     log.read(from, most).await;
-    if log.total <= most {
+    if log.total() <= most {
         pending::<()>().await;
     }
 }
@@ -360,6 +358,7 @@ fn outcome(frame: Frame, wall: Duration, memory_bytes: u64) -> Result<Success, F
                     elapsed: Duration::from_micros(frame.elapsed_us).min(wall),
                     result: frame.payload,
                     memory_bytes,
+                    printed: String::new(),
                 }),
                 Err(error) => Err(Failure::new(
                     FailureKind::NotJson,

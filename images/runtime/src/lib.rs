@@ -18,6 +18,7 @@ mod isolation;
 mod language;
 mod limits;
 mod metrics;
+mod output;
 mod places;
 mod pool;
 mod process;

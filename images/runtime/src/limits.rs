@@ -15,6 +15,8 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Of the result, and of what is printed.
     pub output_bytes: u64,
+    /// Of what is printed, how much goes to the runtime's own log.
+    pub logged_bytes: u64,
     pub scratch_bytes: u64,
     pub scratch_entries: u64,
     pub open_files: u64,

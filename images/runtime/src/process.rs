@@ -177,6 +177,11 @@ impl Process {
         log.strip_prefix(self.unconfined.as_deref()?)
     }
 
+    /// What such a log begins with.
+    pub fn refusal_prefix(&self) -> Option<&str> {
+        self.unconfined.as_deref()
+    }
+
     pub fn is_alive(&mut self) -> bool {
         self.child
             .as_mut()

@@ -215,7 +215,7 @@ impl Runtime {
     }
 
     /// Runs a script, and counts how that went. Dropping the future ends the script.
-    pub async fn execute(&self, job: &Job<'_>, time: Deadline) -> Result<Success, ApiError> {
+    pub async fn execute(&self, job: &Job<'_>, time: Deadline) -> Result<Success, Failed> {
         let unfinished = Unfinished(Some(&self.metrics));
         let result = self.run(job, time).await;
         unfinished.finish();
@@ -404,6 +404,13 @@ struct Execution {
     allowed: Duration,
 }
 
+/// An answer without a result, and the end of what the script printed, where it ran.
+#[derive(Debug)]
+pub struct Failed {
+    pub error: ApiError,
+    pub printed: String,
+}
+
 /// Why a request has no result.
 enum Refusal {
     Busy(String),
@@ -428,6 +435,17 @@ impl std::fmt::Display for Refusal {
     }
 }
 
+impl From<Refusal> for Failed {
+    fn from(mut refusal: Refusal) -> Self {
+        let printed = match &mut refusal {
+            Refusal::Failed(failure) => std::mem::take(&mut failure.printed),
+            Refusal::Busy(_) | Refusal::Share(_) => String::new(),
+        };
+        let error = refusal.into();
+        Self { error, printed }
+    }
+}
+
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
@@ -436,10 +454,12 @@ impl From<Refusal> for ApiError {
             | Refusal::Failed(Failure {
                 kind: FailureKind::Share,
                 message,
+                ..
             }) => Self::RateLimited(message),
             Refusal::Failed(Failure {
                 kind: FailureKind::Internal,
                 message,
+                ..
             }) => {
                 tracing::error!(
                     error = message,
@@ -450,10 +470,12 @@ impl From<Refusal> for ApiError {
             Refusal::Failed(Failure {
                 kind: FailureKind::Timeout | FailureKind::CpuTime,
                 message,
+                ..
             }) => Self::Timeout(message),
             Refusal::Failed(Failure {
                 kind: FailureKind::Starved,
                 message,
+                ..
             }) => Self::Unavailable(message),
             Refusal::Failed(Failure { message, .. }) => Self::RuntimeError(message),
         }

@@ -42,6 +42,10 @@ const TIMEOUT_HEADER: &str = "x-timeout-seconds";
 const CALLER_HEADER: &str = "x-caller";
 /// Whose share of the places it takes.
 const ACCOUNT_HEADER: &str = "x-account";
+/// The function that runs, for the log alone.
+const FUNCTION_HEADER: &str = "x-function";
+/// `tail`, where the answer shall have the end of what the script printed.
+const LOG_TYPE_HEADER: &str = "x-log-type";
 const MAX_REQUEST_ID: usize = 256;
 
 #[derive(Clone)]
@@ -190,6 +194,8 @@ struct ExecuteResponse {
     result: Box<RawValue>,
     execution_time_ms: f64,
     memory_usage_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logs: Option<String>,
 }
 
 async fn execute(
@@ -205,6 +211,8 @@ async fn execute(
         span_id = trace.span_id(),
         request_id = trace.request_id(),
         session_id = tracing::field::Empty,
+        function = text(&headers, FUNCTION_HEADER),
+        caller = text(&headers, ACCOUNT_HEADER),
     );
     execute_traced(&service.runtime, headers, body)
         .instrument(span)
@@ -217,6 +225,7 @@ async fn execute_traced(
     body: Body,
 ) -> Result<Response, ApiError> {
     let time = Deadline::new(time_limit(&headers, &runtime.config)?);
+    let logs_wanted = logs_wanted(&headers)?;
     let (body, _place) = read_body(runtime, &headers, body, time).await?;
     let request = parse(&body, runtime.config.max_script_bytes)?;
     drop(body);
@@ -231,13 +240,19 @@ async fn execute_traced(
         context: request.context.as_deref().map_or(empty, RawValue::get),
     };
     let executed = runtime.execute(&job, time).await;
-    let error = executed.as_ref().err().map(|error| error.code().1);
+    let error = executed.as_ref().err().map(|failed| failed.error.code().1);
     tracing::info!(
         duration_ms = time.begun.elapsed().as_millis() as u64,
         outcome = error.unwrap_or("OK"),
         "executed"
     );
-    let success = executed?;
+    let success = match executed {
+        Ok(success) => success,
+        Err(failed) => {
+            let logs = logs_wanted.then_some(failed.printed);
+            return Ok(failed.error.with_logs(logs.as_deref()));
+        }
+    };
     let result = String::from_utf8(success.result)
         .ok()
         .and_then(|text| RawValue::from_string(text).ok());
@@ -246,6 +261,7 @@ async fn execute_traced(
             .ok_or_else(|| ApiError::Internal("the result was not JSON after all".into()))?,
         execution_time_ms: success.elapsed.as_micros() as f64 / 1000.0,
         memory_usage_bytes: success.memory_bytes,
+        logs: logs_wanted.then_some(success.printed),
     };
     Ok(Json(response).into_response())
 }
@@ -268,6 +284,17 @@ fn time_limit(headers: &HeaderMap, config: &Config) -> Result<Duration, ApiError
                 "the header X-Timeout-Seconds is {found:?}; expected: a number greater than 0, at most {most}"
             )))
         }
+    }
+}
+
+fn logs_wanted(headers: &HeaderMap) -> Result<bool, ApiError> {
+    match headers.get(LOG_TYPE_HEADER).map(|value| value.as_bytes()) {
+        None => Ok(false),
+        Some(b"tail") => Ok(true),
+        Some(found) => Err(ApiError::InvalidRequest(format!(
+            "the header X-Log-Type is {:?}; expected: tail",
+            String::from_utf8_lossy(found)
+        ))),
     }
 }
 

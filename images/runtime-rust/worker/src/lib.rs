@@ -44,6 +44,8 @@ pub fn run(handle: fn(Value, Value) -> Result<Value, String>) -> ! {
             handle(params, context).map(|value| serde_json::to_vec(&value).expect("a Value is JSON"))
         }));
         let elapsed = begun.elapsed().as_micros() as u64;
+        // What was printed without an end of its line.
+        let _ = std::io::stdout().flush();
         match outcome {
             Ok(Ok(result)) => write(b'R', elapsed, &result),
             Ok(Err(message)) => end(b'E', elapsed, message.as_bytes()),

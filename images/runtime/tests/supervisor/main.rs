@@ -7,4 +7,5 @@ mod contract;
 mod deadline;
 mod harness;
 mod load;
+mod printed;
 mod reuse;
