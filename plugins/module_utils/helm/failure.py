@@ -26,14 +26,16 @@ def without_login(text: str) -> str:
 
 
 class HelmFailure(Exception):
-    """Helm ended with an error. ``text`` is its message without the lines that only help Helm's developers."""
+    """Helm ended with an error. ``text`` is its message without the lines that only help Helm's developers, ``printed``
+    what it wrote to standard output before."""
 
-    def __init__(self, command: str, errors: str, timed_out_after: float | None = None) -> None:
+    def __init__(self, command: str, errors: str, timed_out_after: float | None = None, printed: str = "") -> None:
         text = "\n".join(line for line in errors.splitlines() if not _NOISE.match(line.strip())).strip()
         text = re.sub(r"^(Error: )?((UPGRADE|INSTALLATION|UNINSTALL) FAILED: )?", "", text)
         self.command = command
         self.text = _UNREADABLE.sub(lambda match: (match[1] or match[2]) + "(hidden)", without_login(text))
         self.timed_out_after = timed_out_after
+        self.printed = printed
         # Not the text, which may quote a value that a schema refuses: as a cause it would be shown at -vvv.
         super().__init__("helm %s failed" % command)
 

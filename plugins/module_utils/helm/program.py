@@ -152,7 +152,8 @@ class Helm:
         if code is None:
             raise HelmFailure(arguments[0], errors, timed_out_after=timeout_seconds)
         if code != 0:
-            raise HelmFailure(arguments[0], errors or "it ended with %d and said nothing" % code)
+            said = errors or "it ended with %d and said nothing" % code
+            raise HelmFailure(arguments[0], said, printed=output)
         return output
 
     def _not_started(self, error: OSError, argv: list[str]) -> PlatformError:
@@ -252,13 +253,14 @@ class Helm:
             "HELM_REPOSITORY_CONFIG": _write_private(os.path.join(folder, "repositories.yaml"), repositories),
             "HELM_REPOSITORY_CACHE": os.path.join(folder, "cache"),
         }
-        said = self.run("repo", "update", "repository", timeout_seconds=120, environment=environment)
         name = "repository/" + source.reference
+        said = ""
         try:
+            said = self.run("repo", "update", "repository", timeout_seconds=120, environment=environment)
             self.run("pull", name, *options, timeout_seconds=120, environment=environment)
         except HelmFailure as failure:
-            # Helm 3 ends with success where it could not update.
-            refused = re.search(r"Unable to get an update.*?: *\n(.*)", said)
+            # Why it could not update stands on standard output; Helm 3 ends with success all the same.
+            refused = re.search(r"Unable to get an update.*?: *\n(.*)", said or failure.printed)
             raise HelmFailure("pull", refused[1].strip() if refused else failure.text) from failure
 
     def _described(self, path: str, source: Source) -> Chart:

@@ -43,7 +43,9 @@ def helm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         "opened = {name: open(os.environ[name]).read() for name in ('HELM_REPOSITORY_CONFIG', 'HELM_REGISTRY_CONFIG')"
         " if os.path.exists(os.environ.get(name, ''))}\n"
         "open(%r, 'a').write(json.dumps([sys.argv[1:], opened]) + '\\n')\n"
-        "print(os.environ.get('HELM_SAYS', 'v3.22.0'))\n" % (sys.executable, str(calls))
+        "print(os.environ.get('HELM_SAYS', 'v3.22.0'))\n"
+        "if ' '.join(sys.argv[1:]).startswith(os.environ.get('HELM_FAILS', '-')):\n"
+        "    sys.exit('Error: failed')\n" % (sys.executable, str(calls))
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     helm = Helm(str(program), Cluster({"host": "https://127.0.0.1:1", "api_key": "token-of-the-task"}))
@@ -116,6 +118,17 @@ def test_a_login_goes_through_a_private_file_and_no_argument(helm, spec: dict) -
     files = json.dumps([call[1] for call in helm.calls()])
     assert "hunter2" not in arguments
     assert "hunter2" in files or "bWU6aHVudGVyMg==" in files
+
+
+@pytest.mark.parametrize("fails", ["pull", "repo update"], ids=["Helm 3", "Helm 4"])
+def test_why_a_repository_refuses_is_told_whichever_helm_says_so(helm, monkeypatch, fails: str) -> None:
+    said = '..Unable to get an update from the "repository" chart repository (http://h):\n\tfailed to fetch: 401\nDone.'
+    monkeypatch.setenv("HELM_SAYS", said)
+    monkeypatch.setenv("HELM_FAILS", fails)
+    login = {"repository": "http://h", "repository_username": "me", "repository_password": "wrong"}
+    with helm, pytest.raises(PlatformError, match="failed to fetch: 401") as caught:
+        helm.local_chart(Source.of({**SPEC, **login}))
+    assert caught.value.reason == "chart"
 
 
 def test_a_chart_that_is_an_address_is_told_without_its_login(helm) -> None:
