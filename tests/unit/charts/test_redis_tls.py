@@ -117,8 +117,8 @@ class Cluster:
         services = {f"{pod.upper().replace('-', '_')}_SERVICE_HOST": host for pod, host in HOSTS.items()}
         return {"PATH": f"{self.programs}:{os.environ['PATH']}", "HERE": HOSTS[name], "POD_NAME": name,
                 "REDIS_COUNT": "3", "SENTINEL_COUNT": "3", "MASTER_NAME": "mymaster", "QUORUM": "2",
-                "DOWN_AFTER_MILLISECONDS": "1500",
-                "FAILOVER_TIMEOUT_MILLISECONDS": "6000", "PARALLEL_SYNCS": "1", **services}  # fmt: skip
+                "DOWN_AFTER_MILLISECONDS": "5000",  # a busy machine makes no master look dead
+                "FAILOVER_TIMEOUT_MILLISECONDS": "10000", "PARALLEL_SYNCS": "1", **services}  # fmt: skip
 
     def start(self, name: str) -> None:
         script = "start-sentinel" if "sentinel" in name else "start-redis"
@@ -130,6 +130,9 @@ class Cluster:
     def probe(self, name: str, *words: str) -> int:
         probe = ["sh", str(self.folder / name / "scripts/probe"), *words]
         return subprocess.run(probe, env=self.environment(name), check=False, timeout=60).returncode
+
+    def passes(self, name: str, *words: str) -> None:
+        wait(f"the probe {words} of {name} passes", lambda: self.probe(name, *words) == 0)
 
     def stop(self) -> None:
         for process in self.processes.values():
@@ -163,8 +166,7 @@ def cluster(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         for name in HOSTS:
             made.start(name)
         for name in HOSTS:
-            words = ["quorum"] if "sentinel" in name else ["ready"]
-            wait(f"{name} is ready", lambda name=name, words=words: made.probe(name, *words) == 0)
+            made.passes(name, "quorum" if "sentinel" in name else "ready")
         yield made
     finally:
         made.stop()
@@ -187,7 +189,7 @@ def test_a_password_is_turned_while_both_are_taken(cluster: Cluster) -> None:
     checksum = hashlib.sha256((cluster.folder / "redis-0/users/users.acl").read_bytes()).hexdigest()
     assert cluster.probe("redis-0", "knows", checksum) != 0
     for name in HOSTS:
-        assert cluster.probe(name, "sentinel" if "sentinel" in name else "ready") == 0
+        cluster.passes(name, "sentinel" if "sentinel" in name else "ready")
     assert cluster.probe("redis-0", "knows", checksum) == 0
     assert cluster.probe("redis-0", "knows", "0" * 64) != 0
     for name in HOSTS:
@@ -197,7 +199,7 @@ def test_a_password_is_turned_while_both_are_taken(cluster: Cluster) -> None:
     cluster.give_users(["new", "nobody's"])
     time.sleep(3)
     for name in HOSTS:
-        assert cluster.probe(name, "sentinel" if "sentinel" in name else "ready") == 0
+        cluster.passes(name, "sentinel" if "sentinel" in name else "ready")
         assert Client(name, "client", "new").ask("PING") == "PONG"
         with pytest.raises(RuntimeError, match="WRONGPASS"):
             Client(name, "client", "old")
@@ -213,7 +215,7 @@ def test_a_certificate_is_turned_and_connections_stay(cluster: Cluster) -> None:
     cluster.certify()
     time.sleep(3)
     for name in ("redis-0", "redis-1", "redis-2"):
-        assert cluster.probe(name, "ready") == 0
+        cluster.passes(name, "ready")
         assert Client(name, "client", "new").serial != connected[name].serial
         assert connected[name].ask("PING") == "PONG"
     # Sentinels start anew, each at its turn.
@@ -226,7 +228,7 @@ def test_a_certificate_is_turned_and_connections_stay(cluster: Cluster) -> None:
                 if cluster.processes[name].poll() is not None:
                     ended.append(name)
                     cluster.start(name)
-                    wait(f"{name} is back", lambda name=name: cluster.probe(name, "quorum") == 0)
+                    cluster.passes(name, "quorum")
         return len(ended) == 3
 
     wait("every Sentinel has its certificate", all_have, 240)
