@@ -97,7 +97,9 @@ def test_a_chart_from_elsewhere_needs_a_variable_that_names_it(bundled: dict[str
     subprocess.run([helm(), "package", chart, "--destination", folder], check=True, capture_output=True)
     argv = [helm(), "push", folder / "small-1.0.0.tgz", f"oci://{registry}/{folder.name}", "--plain-http"]
     subprocess.run(argv, check=True, capture_output=True)
-    bundled["components"][0]["releases"][0].update(chart=f"oci://{registry}/{folder.name}/small", version="1.0.0")
+    bundled["components"][0]["releases"][0].update(
+        chart=f"oci://{registry}/{folder.name}/small", version="1.0.0", plain_http=True
+    )
     with pytest.raises(PlatformError, match="no variable is known"):
         run(bundle, check_mode=True, **bundled)
     bundled["charts"] = {"small": {"chart": "small_chart", "repository": "small_repository"}}

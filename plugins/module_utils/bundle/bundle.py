@@ -24,6 +24,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.capac
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.charts import helm_program, render
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.concurrency import concurrently
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.helm.program import Helm, Source
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.helm.yaml import YAMLError, from_yaml
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.image.bill import write_bill
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.image.reference import parse
@@ -181,13 +182,10 @@ def _resolved(wanted: dict[str, str], oras: Oras, programs: Programs) -> dict[st
     return {name: answer for name, answer in zip(wanted, answers, strict=True) if isinstance(answer, dict)}
 
 
-def _is_elsewhere(release: dict[str, Any]) -> bool:
-    return bool(release.get("repository")) or "://" in str(release["chart"])
-
-
 def _charts(releases: list[dict[str, Any]], variables: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The charts that are not on this machine, by release, each with the variables that lead to it."""
-    found = {release["name"]: release for release in releases if _is_elsewhere(release)}
+    sources = {release["name"]: Source.of(release) for release in releases}
+    found = {name: source for name, source in sources.items() if source.is_elsewhere}
     nameless = sorted(found.keys() - variables.keys())
     if nameless:
         raise PlatformError(
@@ -198,10 +196,15 @@ def _charts(releases: list[dict[str, Any]], variables: dict[str, Any]) -> dict[s
             fix="complete charts in playbooks/bundle.yml",
             reason="argument",
         )
-    names = ("chart", "repository", "version")
     return {
-        name: {"variables": variables[name], **{part: str(release.get(part) or "") for part in names}}
-        for name, release in sorted(found.items())
+        name: {
+            "variables": variables[name],
+            # Without a login, which nobody who has the bundle needs.
+            "chart": source.reference,
+            "repository": source.repository or "",
+            "version": source.version or "",
+        }
+        for name, source in sorted(found.items())
     }
 
 
@@ -276,8 +279,10 @@ def _write(
     _copied(Path(params["oras_binary"]), folder / "bin" / "oras")
     for path in params["collections"]:
         _pack_collection(Path(path), folder / "collections", programs)
-    for name, chart in index["charts"].items():
-        _pull(name, chart, folder / "charts", params["helm_binary"], programs)
+    for component in params["components"]:
+        for release in component["releases"]:
+            if release["name"] in index["charts"]:
+                _pull(release, folder / "charts", params["helm_binary"])
     layout, boms = folder / "images", folder / "sboms"
     boms.mkdir()
     names = list(index["images"])
@@ -347,23 +352,7 @@ def _pack_installed(source: Path, target: Path) -> None:
                 packed.add(source / one["name"], arcname=one["name"], recursive=False)
 
 
-def _pull(name: str, chart: dict[str, Any], folder: Path, helm_binary: str, programs: Programs) -> None:
+def _pull(release: dict[str, Any], folder: Path, helm_binary: str) -> None:
     """As charts/RELEASE.tgz."""
-    arriving = folder / "arriving"
-    arriving.mkdir(parents=True)
-    argv = [helm_binary, "pull", chart["chart"], "--destination", str(arriving)]
-    argv += ["--repo", chart["repository"]] if chart["repository"] else []
-    argv += ["--version", chart["version"]] if chart["version"] else []
-    answer = programs.run(argv, timeout_seconds=STEP_SECONDS)
-    archives = list(arriving.glob("*.tgz"))
-    if answer.returncode != 0 or not archives:
-        raise PlatformError(
-            "a chart cannot be downloaded",
-            where="release %s: %s %s" % (name, chart["repository"], chart["chart"]),
-            found=" ".join(answer.stderr.split())[-600:],
-            expected="a chart that this machine may read",
-            fix="correct its name, version or address",
-            reason="chart",
-        )
-    archives[0].replace(folder / ("%s.tgz" % name))
-    arriving.rmdir()
+    with Helm(helm_binary, None) as helm:
+        _copied(Path(helm.local_chart(Source.of(release)).path), folder / ("%s.tgz" % release["name"]))

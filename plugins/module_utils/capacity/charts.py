@@ -19,6 +19,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.concu
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.helm import process
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.helm.manifest import documents
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.helm.program import Helm, Source
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.objects import Object
 
 RENDER_SECONDS = 60.0
@@ -122,23 +123,22 @@ def _refused(lines: list[str]) -> list[str]:
 
 def render(helm: str, release: dict[str, Any], kubernetes_version: str, api_versions: list[str]) -> list[Object]:
     """All objects of a release, with all that is in them."""
-    chart, repository = str(release["chart"]), str(release.get("repository") or "")
-    arguments = ["template", release["name"], chart, "--namespace", release["namespace"], "--values", "-"]
-    arguments += ["--kube-version", kubernetes_version] if kubernetes_version else []
-    for name in api_versions:
-        arguments += ["--api-versions", name]
-    if repository:
-        arguments += ["--repo", repository]
-    if release.get("version") and (repository or chart.startswith("oci://")):
-        arguments += ["--version", str(release["version"])]
-    code, output, errors = process.run(
-        [helm, *arguments], dict(os.environ), json.dumps(release.get("values") or {}), RENDER_SECONDS
-    )
+    source = Source.of(release)
+    with Helm(helm, None) as program:
+        # Downloaded as the module chart does it, which puts no login among arguments.
+        chart = program.local_chart(source).path if source.is_elsewhere else source.reference
+        arguments = ["template", release["name"], chart, "--namespace", release["namespace"], "--values", "-"]
+        arguments += ["--kube-version", kubernetes_version] if kubernetes_version else []
+        for name in api_versions:
+            arguments += ["--api-versions", name]
+        code, output, errors = process.run(
+            [helm, *arguments], dict(os.environ), json.dumps(release.get("values") or {}), RENDER_SECONDS
+        )
     if code != 0:
         lines = (errors or "").strip().splitlines()
         raise PlatformError(
             "the chart of the release %s cannot be rendered" % release["name"],
-            where=chart + (" of %s" % repository if repository else ""),
+            where=str(source),
             found="no answer within %g s" % RENDER_SECONDS
             if code is None
             else "; ".join(_refused(lines)) or (lines or ["it said nothing"])[-1],

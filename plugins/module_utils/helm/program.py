@@ -55,17 +55,22 @@ class Source:
     @classmethod
     def of(cls, spec: Object) -> Source:
         """The source in an entry of the module's ``releases``; a login in an address counts like the options."""
-        reference, in_reference = _split_login(spec["chart"])
-        repository, in_repository = _split_login(spec["repository"] or "")
+        reference, in_reference = _split_login(str(spec["chart"]))
+        repository, in_repository = _split_login(spec.get("repository") or "")
         username, password = in_repository if repository else in_reference
         return cls(
             reference,
             repository or None,
-            spec["version"],
-            spec["plain_http"],
-            spec["repository_username"] or username,
-            spec["repository_password"] or password,
+            spec.get("version"),
+            spec.get("plain_http", False),
+            spec.get("repository_username") or username,
+            spec.get("repository_password") or password,
         )
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it has to be downloaded."""
+        return bool(self.repository) or self.reference.startswith("oci://")
 
     def __str__(self) -> str:
         return " ".join(part for part in (self.reference, self.version) if part) + (
@@ -92,14 +97,21 @@ class Chart:
 
 
 class Helm:
-    """The helm program, for one cluster. Use it as a context manager: it removes its private folder."""
+    """The helm program, for one cluster, or none. Use it as a context manager: it removes its private folder."""
 
-    def __init__(self, binary: str, cluster: Cluster) -> None:
+    def __init__(self, binary: str, cluster: Cluster | None) -> None:
         self.binary = binary
-        self.cluster = cluster
+        self._cluster = cluster
         self._folder: str | None = None
         self._environment: dict[str, str] = {}
         self._version: tuple[int, int] | None = None
+
+    @property
+    def cluster(self) -> Cluster:
+        """The one that it was given."""
+        if self._cluster is None:
+            raise ValueError("a helm without a cluster is for charts alone")
+        return self._cluster
 
     def __enter__(self) -> Helm:
         found = shutil.which(os.path.expanduser(self.binary))
@@ -113,7 +125,9 @@ class Helm:
             )
         self.binary = found
         try:
-            self._environment, kubeconfig = environment_for(self.cluster)
+            kubeconfig = None
+            if self._cluster is not None:
+                self._environment, kubeconfig = environment_for(self._cluster)
             self._environment[process.RUN_VARIABLE] = process.this_run()
             if kubeconfig is not None:
                 path = _write_private(os.path.join(self._new_folder(), "kubeconfig"), json.dumps(kubeconfig))
@@ -207,7 +221,7 @@ class Helm:
 
     def local_chart(self, source: Source) -> Chart:
         """The chart as a folder or archive on this machine; one of a repository or registry is downloaded first."""
-        if not source.repository and not source.reference.startswith("oci://"):
+        if not source.is_elsewhere:
             return self._described(os.path.abspath(os.path.expanduser(source.reference)), source)
         folder = self._new_folder()
         options = ["--destination", folder]

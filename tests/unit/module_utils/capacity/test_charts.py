@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import functools
+import http.server
 import json
 import os
 import shutil
+import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +42,11 @@ def chart(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def helm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Path]:
-    """The real one, and a file with a line for each time that it ran."""
+    """The real one, and a file with its arguments, a line for each time that it ran."""
     real = shutil.which("helm") or shutil.which("helm", path=str(Path(__file__).parents[4] / ".local/bin"))
     assert real, "helm is neither in the PATH nor in .local/bin"
     script, ran = tmp_path / "helm", tmp_path / "ran"
-    script.write_text(f'#!/bin/sh\necho once >> {ran}\nexec {real} "$@"\n')
+    script.write_text(f'#!/bin/sh\necho "$*" >> {ran}\nexec {real} "$@"\n')
     script.chmod(0o755)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return str(script), ran
@@ -62,11 +67,11 @@ def test_the_same_content_is_rendered_once_and_holds_no_secret(
         assert [obj["kind"] for obj in objects] == ["Secret", "Pod"]
         return str(objects[1]["spec"]["containers"][0]["image"])
 
-    assert (images(), images()) == ("one", "one") and len(ran.read_text().split()) == 1
-    assert images(image="two") == "two" and len(ran.read_text().split()) == 2
+    assert (images(), images()) == ("one", "one") and len(ran.read_text().splitlines()) == 1
+    assert images(image="two") == "two" and len(ran.read_text().splitlines()) == 2
     text = (chart / "templates/all.yaml").read_text()
     (chart / "templates/all.yaml").write_text(text.replace('default "one"', 'default "three"'))
-    assert images() == "three" and len(ran.read_text().split()) == 3
+    assert images() == "three" and len(ran.read_text().splitlines()) == 3
     kept = list((tmp_path / "cache").rglob("*.json"))
     assert len(kept) == 3
     for file in kept:
@@ -95,6 +100,45 @@ def test_what_a_schema_does_not_take_is_named_and_not_that_a_rule_is_broken(
     assert "'gb' does not match pattern 'Gi$'" in found.found and "'gb' does not match pattern '^[0-9]'" in found.found
     assert "invalid propertyName 'colour'" in found.found and "failed" not in found.found
     assert "hunter2" not in str(found)
+
+
+class Repository(http.server.SimpleHTTPRequestHandler):
+    """Answers whoever has the login."""
+
+    def do_GET(self) -> None:
+        if self.headers.get("Authorization") == "Basic " + base64.b64encode(b"me:hunter2").decode():
+            super().do_GET()
+        else:
+            self.send_error(401)
+
+    def log_message(self, *_arguments: object) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize("way", ["options", "address", "wrong"])
+def test_a_chart_of_a_repository_is_read_and_its_login_is_no_argument(
+    tmp_path: Path, chart: Path, helm: tuple[str, Path], way: str
+) -> None:
+    program, ran = helm
+    served = tmp_path / "served"
+    subprocess.run([program, "package", str(chart), "-d", str(served)], check=True, capture_output=True)
+    subprocess.run([program, "repo", "index", str(served)], check=True, capture_output=True)
+    handler = functools.partial(Repository, directory=str(served))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        where = "127.0.0.1:%d" % server.server_port
+        login = {
+            "options": {"repository_username": "me", "repository_password": "hunter2", "repository": f"http://{where}"},
+            "address": {"repository": f"http://me:hunter2@{where}"},
+            "wrong": {"repository": f"http://me:hunter3@{where}"},
+        }[way]
+        (found,) = rendered([{**release(Path("chart"), password="x"), **login}], program, "1.34.0")
+        server.shutdown()
+    assert "hunter" not in ran.read_text()
+    if way == "wrong":
+        assert isinstance(found, PlatformError) and "401" in found.found and "hunter" not in str(found)
+    else:
+        assert isinstance(found, list) and len(found) == 2
 
 
 def test_a_missing_helm_is_told(chart: Path) -> None:
