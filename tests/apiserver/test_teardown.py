@@ -61,9 +61,8 @@ class Removable(Platform):
                 "resources": {"requests": {"storage": "1Gi"}},
             },
         }
-        if self.cluster.get(self.claim) is None:
-            # As the StatefulSet's controller makes it.
-            self.cluster.create(claim, "test")
+        # As the StatefulSet's controller makes it, which may come first.
+        self.cluster.apply(claim, "test")
 
     @property
     def claim(self) -> dict[str, Any]:
