@@ -230,6 +230,22 @@ def test_neither_key_nor_passphrase_is_where_others_see_it(platform: Platform) -
             assert base64.b64encode(secret.encode()).decode() not in text, place
 
 
+def test_copies_of_redis_are_in_the_bucket_and_come_back_to_a_cluster_that_has_none(platform: Platform) -> None:
+    platform.kubectl("create", "job", "redis-now", "--from=cronjob/redis-backup")
+    platform.kubectl("wait", "job/redis-now", "--for=condition=Complete", "--timeout=180s")
+    assert "is in the bucket, and was read back" in platform.kubectl("logs", "job/redis-now", "-c", "bucket").stdout
+    (whole,) = platform.in_bucket(f"find {OBJECTS} -name 'redis-*.rdb.sha256'").split()
+    name = Path(whole).name.removesuffix(".sha256")
+    # The volume is lost.
+    platform.kubectl("delete", "job/redis-now", "pvc/redis-backup", "--timeout=60s")
+    code, said = platform.play("site.yml", "--tags", "data_services")
+    assert code == 0, said
+    code, said = platform.play("playbooks/restore-redis.yml", restore_confirm="yes")
+    assert code == 0, said
+    logs = platform.kubectl("logs", "-l", "app.kubernetes.io/name=redis-restore", "-c", "bucket").stdout
+    assert f"{name} was fetched from the bucket" in logs
+
+
 def test_a_restore_in_place_has_the_rows_of_that_time(platform: Platform) -> None:
     platform.write("CREATE TABLE kept AS SELECT n, md5(n::text) AS said FROM generate_series(1, 5000) n")
     wanted = platform.write(ROWS)
