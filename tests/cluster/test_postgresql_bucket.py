@@ -38,7 +38,13 @@ FROM ${BASE}
 COPY versitygw /usr/local/bin/
 """
 # A restore runs the whole role.
-SMALL = {**SMALL_ROLE, "data_services_drill_client": False, "data_services_postgresql_replicas": 3}
+SMALL = {
+    **SMALL_ROLE,
+    "data_services_drill_client": False,
+    "data_services_postgresql_replicas": 3,
+    "data_services_redis_backup": True,
+    "data_services_redis_backup_storage": "1Gi",
+}
 WITHOUT_POLICIES = ("--skip-tags", "data_services_policy")
 WHOLE = [("leader", "running"), ("replica", "streaming"), ("sync_standby", "streaming")]
 STREAMING = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"

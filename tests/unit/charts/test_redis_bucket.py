@@ -1,4 +1,4 @@
-"""Redis' copies in a bucket: the script with pgBackRest itself and a folder for the bucket, and what the chart makes."""
+"""Redis' copies in a bucket: the script with pgBackRest itself and a folder for the bucket, and the chart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bucket of the backups in the variables of data_services: whose copies go there, by which ways and with which keys."""
+"""The bucket of the backups in the variables of data_services: whose copies go there, by which ways and keys."""
 
 from __future__ import annotations
 
