@@ -127,6 +127,25 @@ def test_a_bucket_that_lacks_something_is_named(render: Render, wrong: dict, nam
         rendered(render, s3={**BUCKET, **wrong})
 
 
+def test_the_backup_whose_turn_it_is_and_a_bound_for_wal_that_waits(render: Render) -> None:
+    objects = rendered(render, fullDays=3, archiveQueueMax=42949672960, env={"TZ": "UTC"})
+    repository, job = pods(objects)
+    (container,) = job["containers"]
+    assert container["command"] == ["python3", "-u", "/scripts/repository", "backup"]
+    given = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert (given["FULL_DAYS"], given["TZ"]) == ("3", "UTC")
+    assert "FULL_DAYS" not in {entry["name"] for entry in repository["containers"][0]["env"]}
+    text = objects.one("ConfigMap", "postgresql-configuration")["data"]["pgbackrest.conf"]
+    # Of the members', who archive.
+    assert "archive-push-queue-max=42949672960" in text.splitlines()
+    assert "queue" not in "".join(configuration(objects))
+    assert "queue" not in rendered(render).one("ConfigMap", "postgresql-configuration")["data"]["pgbackrest.conf"]
+
+
+def test_a_repository_that_never_gets_ready_does_not_hold_up_what_mends_it(render: Render) -> None:
+    assert rendered(render).one("StatefulSet", "postgresql-repository")["spec"]["podManagementPolicy"] == "Parallel"
+
+
 def test_there_are_snapshots_only_where_a_class_is_named(render: Render) -> None:
     assert not [obj for obj in rendered(render) if obj["metadata"]["name"] == "postgresql-snapshot"]
     objects = render(CHART, {"snapshot": {"class": "csi", "retentionDays": 5}})
