@@ -268,13 +268,21 @@ def test_a_restore_in_place_has_the_rows_of_that_time(platform: Platform) -> Non
     # It goes on archiving, and backs up its new timeline.
     platform.flush()
     platform.verify(wait_seconds=120)
+    # What was there before is kept, until somebody lets it go.
+    selector = ("-l", f"lambda-microservice.platform/before-restore={platform.namespace}")
+    names = platform.kubectl("get", "pv", *selector, "-o", "jsonpath={.items[*].metadata.name}").stdout.split()
+    phases = platform.kubectl("get", "pv", *selector, "-o", "jsonpath={.items[*].status.phase}").stdout.split()
+    assert phases == ["Released"] * 3 and all(name in said for name in names)
+    platform.kubectl("patch", "pv", *names, "-p", '{"spec":{"persistentVolumeReclaimPolicy":"Delete"}}')
+    platform.kubectl("wait", "pv", *names, "--for=delete", "--timeout=120s")
 
 
 def test_a_restore_that_is_killed_is_finished_by_the_next_play(platform: Platform) -> None:
     """Killed when the volumes are gone: what comes up is what was restored, whoever brings it up."""
     wanted = platform.write(ROWS)
     options = ("playbooks/restore.yml", *WITHOUT_POLICIES)
-    with start_playbook(*options, **platform.variables, restore_confirm="yes") as process:
+    given = {"restore_confirm": "yes", "restore_keep_volumes": "false"}
+    with start_playbook(*options, **platform.variables, **given) as process:
         ends = time.monotonic() + 300
         while platform.volumes():
             assert process.poll() is None and time.monotonic() < ends
@@ -286,7 +294,7 @@ def test_a_restore_that_is_killed_is_finished_by_the_next_play(platform: Platfor
     assert platform.write(ROWS) == wanted
     with pytest.raises(PlatformError, match="cut short"):
         postgresql_roles(platform.cluster, {"namespace": platform.namespace})
-    code, said = platform.play("playbooks/restore.yml", restore_confirm="yes")
+    code, said = platform.play("playbooks/restore.yml", **given)
     assert code == 0, said
     assert platform.write(ROWS) == wanted
     assert platform.kubectl("get", "configmap", "postgresql-restore", check=False).returncode != 0
