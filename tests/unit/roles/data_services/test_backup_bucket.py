@@ -39,9 +39,3 @@ def test_there_is_a_passphrase_for_redis_alone() -> None:
         "namespaces": ["data-services"],
         "random": {"passphrase": {"length": 64}},
     }
-
-
-def test_wal_that_waits_takes_two_fifths_of_the_volume() -> None:
-    for storage, most in (("100Gi", 40 << 30), ("512Mi", 214748364)):
-        made = releases(data_services_postgresql_storage=storage)["postgresql"]["values"]["repository"]
-        assert made["archiveQueueMax"] == most
