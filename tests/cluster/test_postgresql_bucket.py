@@ -38,7 +38,13 @@ FROM ${BASE}
 COPY versitygw /usr/local/bin/
 """
 # A restore runs the whole role.
-SMALL = {**SMALL_ROLE, "data_services_drill_client": False, "data_services_postgresql_replicas": 3}
+SMALL = {
+    **SMALL_ROLE,
+    "data_services_drill_client": False,
+    "data_services_postgresql_replicas": 3,
+    "data_services_redis_backup": True,
+    "data_services_redis_backup_storage": "1Gi",
+}
 WITHOUT_POLICIES = ("--skip-tags", "data_services_policy")
 WHOLE = [("leader", "running"), ("replica", "streaming"), ("sync_standby", "streaming")]
 STREAMING = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
@@ -230,6 +236,22 @@ def test_neither_key_nor_passphrase_is_where_others_see_it(platform: Platform) -
             assert base64.b64encode(secret.encode()).decode() not in text, place
 
 
+def test_copies_of_redis_are_in_the_bucket_and_come_back_to_a_cluster_that_has_none(platform: Platform) -> None:
+    platform.kubectl("create", "job", "redis-now", "--from=cronjob/redis-backup")
+    platform.kubectl("wait", "job/redis-now", "--for=condition=Complete", "--timeout=180s")
+    assert "is in the bucket, and was read back" in platform.kubectl("logs", "job/redis-now", "-c", "bucket").stdout
+    (whole,) = platform.in_bucket(f"find {OBJECTS} -name 'redis-*.rdb.sha256'").split()
+    name = Path(whole).name.removesuffix(".sha256")
+    # The volume is lost.
+    platform.kubectl("delete", "job/redis-now", "pvc/redis-backup", "--timeout=60s")
+    code, said = platform.play("site.yml", "--tags", "data_services")
+    assert code == 0, said
+    code, said = platform.play("playbooks/restore-redis.yml", restore_confirm="yes")
+    assert code == 0, said
+    logs = platform.kubectl("logs", "-l", "app.kubernetes.io/name=redis-restore", "-c", "bucket").stdout
+    assert f"{name} was fetched from the bucket" in logs
+
+
 def test_a_restore_in_place_has_the_rows_of_that_time(platform: Platform) -> None:
     platform.write("CREATE TABLE kept AS SELECT n, md5(n::text) AS said FROM generate_series(1, 5000) n")
     wanted = platform.write(ROWS)
@@ -246,13 +268,21 @@ def test_a_restore_in_place_has_the_rows_of_that_time(platform: Platform) -> Non
     # It goes on archiving, and backs up its new timeline.
     platform.flush()
     platform.verify(wait_seconds=120)
+    # What was there before is kept, until somebody lets it go.
+    selector = ("-l", f"lambda-microservice.platform/before-restore={platform.namespace}")
+    names = platform.kubectl("get", "pv", *selector, "-o", "jsonpath={.items[*].metadata.name}").stdout.split()
+    phases = platform.kubectl("get", "pv", *selector, "-o", "jsonpath={.items[*].status.phase}").stdout.split()
+    assert phases == ["Released"] * 3 and all(name in said for name in names)
+    platform.kubectl("patch", "pv", *names, "-p", '{"spec":{"persistentVolumeReclaimPolicy":"Delete"}}')
+    platform.kubectl("wait", "pv", *names, "--for=delete", "--timeout=120s")
 
 
 def test_a_restore_that_is_killed_is_finished_by_the_next_play(platform: Platform) -> None:
     """Killed when the volumes are gone: what comes up is what was restored, whoever brings it up."""
     wanted = platform.write(ROWS)
     options = ("playbooks/restore.yml", *WITHOUT_POLICIES)
-    with start_playbook(*options, **platform.variables, restore_confirm="yes") as process:
+    given = {"restore_confirm": "yes", "restore_keep_volumes": "false"}
+    with start_playbook(*options, **platform.variables, **given) as process:
         ends = time.monotonic() + 300
         while platform.volumes():
             assert process.poll() is None and time.monotonic() < ends
@@ -264,7 +294,7 @@ def test_a_restore_that_is_killed_is_finished_by_the_next_play(platform: Platfor
     assert platform.write(ROWS) == wanted
     with pytest.raises(PlatformError, match="cut short"):
         postgresql_roles(platform.cluster, {"namespace": platform.namespace})
-    code, said = platform.play("playbooks/restore.yml", restore_confirm="yes")
+    code, said = platform.play("playbooks/restore.yml", **given)
     assert code == 0, said
     assert platform.write(ROWS) == wanted
     assert platform.kubectl("get", "configmap", "postgresql-restore", check=False).returncode != 0

@@ -98,6 +98,24 @@ def test_a_damaged_backup_is_named_and_not_restored() -> None:
     assert pods() == before
 
 
+def test_a_gap_in_the_archive_is_named_and_nothing_is_touched() -> None:
+    """The newest segments of what is archived: one between them goes, and comes back."""
+    for _ in range(3):
+        primary = run("get", "pods", "-l", "app.kubernetes.io/name=postgresql,role=primary", "-o", "name")
+        run("exec", primary, "-c", "postgresql", "--", "python3", "/scripts/member", "flush")
+    listed = in_repository("sh", "-c", "ls -t /backup/archive/lambda/*/*/*.zst | grep -v partial | head -2 | tail -1")
+    before = pods()
+    in_repository("mv", listed, "/backup/kept-segment")
+    try:
+        code, said = restore(restore_confirm="yes")
+    finally:
+        in_repository("mv", "/backup/kept-segment", listed)
+    assert code != 0
+    assert "Nothing was touched: WAL does not reach from the backup" in said
+    assert f"the archive lacks {listed.rpartition('/')[2][:24]}, and reaches to" in said
+    assert pods() == before
+
+
 def test_a_repository_that_is_away_is_named_and_nothing_is_touched() -> None:
     before = pods()
     run("scale", "statefulset/postgresql-repository", "--replicas=0", "--timeout=60s")

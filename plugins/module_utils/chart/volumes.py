@@ -5,7 +5,8 @@
 
 A StatefulSet's volumeClaimTemplates cannot be changed, and a claim's size only upwards, where its class allows it. So
 a volume grows in two steps that Helm does not know: the claims get the new size, and the StatefulSet is made anew
-around its pods, which run on. Whatever cannot be is said before anything is changed.
+around its pods, which run on. The same is done for podManagementPolicy, which cannot be changed either. Whatever cannot
+be is said before anything is changed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.kuber
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.quantities import quantity
 
 ORPHAN_SECONDS = 60
+ONE_AFTER_THE_OTHER = "OrderedReady"
+"""What a StatefulSet has that says nothing: a pod that never gets ready holds up the revision that would mend it."""
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 
@@ -33,7 +36,7 @@ class Changes:
 
     claims: list[tuple[Object, str]] = field(default_factory=list)
     sets: list[tuple[Object, Object | None]] = field(default_factory=list)
-    """(the live object, the same but for the sizes of its volumes; or None, for Helm to make it)"""
+    """(the live object, the same but for the sizes of its volumes and its policy; or None, for Helm to make it)"""
 
     def __bool__(self) -> bool:
         return bool(self.claims or self.sets)
@@ -41,7 +44,12 @@ class Changes:
     def described(self) -> list[str]:
         """One line for each."""
         lines = ["%s grows from %s to %s" % (spoken(claim), _size(claim["spec"]), size) for claim, size in self.claims]
-        return lines + ["%s gets other claim templates" % spoken(live) for live, dummy in self.sets]
+        for live, successor in self.sets:
+            if successor is None or _templates(successor) != _templates(live):
+                lines.append("%s gets other claim templates" % spoken(live))
+            if successor is not None and _policy(successor) != _policy(live):
+                lines.append("%s gets podManagementPolicy %s" % (spoken(live), _policy(successor)))
+        return lines
 
 
 def changes(cluster: Cluster, objects: dict[Key, Object], release: str) -> Changes:
@@ -144,6 +152,9 @@ def _compare_set(
         _grow(cluster, found, label, spec, existing)
     if live is None or owner != release:
         return
+    if _policy(obj) != _policy(live):
+        successor["spec"]["podManagementPolicy"] = _policy(obj)
+        changed = True
     if set(installed) != {template["metadata"]["name"] for template in _templates(obj)}:
         # Other volumes go with another pod template, and so are the chart's to make as a whole. Claims stay.
         found.sets.append((live, None))
@@ -153,6 +164,10 @@ def _compare_set(
 
 def _templates(obj: Object) -> list[Object]:
     return (obj.get("spec") or {}).get("volumeClaimTemplates") or [] if obj.get("kind") == "StatefulSet" else []
+
+
+def _policy(obj: Object) -> str:
+    return str((obj.get("spec") or {}).get("podManagementPolicy") or ONE_AFTER_THE_OTHER)
 
 
 def _take(target: Object, source: Object, name: str) -> None:

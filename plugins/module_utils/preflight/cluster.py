@@ -556,7 +556,8 @@ def _asked_secrets(values: Values) -> Iterator[tuple[str, str, str, list[str]]]:
         (
             "data_services_postgresql_backup_s3",
             "data_services_namespace",
-            values.get("data_services_postgresql_enabled") and values.get("data_services_postgresql_backup"),
+            (values.get("data_services_postgresql_enabled") and values.get("data_services_postgresql_backup"))
+            or values.get("data_services_redis_backup"),
         ),
         (
             "logging_elasticsearch_snapshot_s3",

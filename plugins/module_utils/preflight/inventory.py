@@ -81,16 +81,20 @@ def authentication(values: Values) -> Iterator[Finding]:
 
 def backups(values: Values) -> Iterator[Finding]:
     """Whether a copy of the data outlives the cluster."""
-    if not values.get("data_services_postgresql_enabled"):
-        yield passed("backups", "there is no database")
-    elif not values.get("data_services_postgresql_backup"):
+    database, redis = values.get("data_services_postgresql_enabled"), values.get("data_services_redis_backup")
+    bucket = (values.get("data_services_postgresql_backup_s3") or {}).get("bucket")
+    if database and not values.get("data_services_postgresql_backup"):
         yield _open(values, "data_services_postgresql_backup is false: there are no backups")
-    elif (values.get("data_services_postgresql_backup_s3") or {}).get("bucket"):
-        bucket = values["data_services_postgresql_backup_s3"]["bucket"]
-        yield passed("backups", f"PostgreSQL's leave the cluster, to the bucket {bucket}")
+    elif bucket and (database or redis):
+        whose = " and ".join(["PostgreSQL's"] * bool(database) + ["Redis'"] * bool(redis))
+        yield passed("backups", f"{whose} leave the cluster, to the bucket {bucket}")
+    elif not database:
+        yield passed("backups", "there is no database")
     elif values.get("data_services_postgresql_snapshot_class"):
         yield passed(
-            "backups", "PostgreSQL's volume is copied by snapshots of the storage beside the cluster's own backups"
+            "backups",
+            "PostgreSQL's volume is copied by snapshots of the storage beside the cluster's own backups"
+            + ("; Redis' copies stay in the cluster" if redis else ""),
         )
     else:
         yield _open(values, "PostgreSQL's backups are on a volume of the same cluster, and are lost with it")
@@ -99,12 +103,15 @@ def backups(values: Values) -> Iterator[Finding]:
 def _open(values: Values, found: str) -> Finding:
     if values.get("platform_disposable"):
         return passed("backups", f"{found}; the platform is disposable")
+    if values.get("data_services_accept_backup_in_cluster"):
+        return passed("backups", f"{found}, as data_services_accept_backup_in_cluster accepts")
     return Finding(
         "backups",
         FAIL,
         found,
         "backups that outlive the cluster",
-        "name a bucket in data_services_postgresql_backup_s3, or accept it: preflight_ignore: [backups]",
+        "name a bucket in data_services_postgresql_backup_s3 or a class in data_services_postgresql_snapshot_class, "
+        "or accept it: data_services_accept_backup_in_cluster: true",
     )
 
 

@@ -30,6 +30,9 @@ def pods(objects: Objects) -> list[dict]:
 
 def test_a_new_cluster_begins_with_what_the_restore_leaves_for_it(render: Render) -> None:
     play = yaml.safe_load((ROOT / "playbooks/tasks/restore-in-place.yml").read_text(encoding="utf-8"))
+    # What is kept is seen to before all else.
+    kept, play = play[:3], play[3:]
+    assert kept[-1]["kubernetes.core.k8s"]["definition"]["spec"] == {"persistentVolumeReclaimPolicy": "Retain"}
     left = play[0]["kubernetes.core.k8s"]["definition"]
     volumes = rendered(render).one("StatefulSet", "postgresql")["spec"]["template"]["spec"]["volumes"]
     [sources] = [volume["projected"]["sources"] for volume in volumes if volume["name"] == "configuration"]
@@ -37,12 +40,15 @@ def test_a_new_cluster_begins_with_what_the_restore_leaves_for_it(render: Render
     assert {"configMap": {"name": left["metadata"]["name"], "optional": True}} in sources
     assert [*left["data"]] == ["restore.yml"]
     # Before anything is deleted, and away only when all is up.
-    assert [next(iter(task.keys() - {"name", "vars", "loop", "loop_control"})) for task in play] == [
+    others = {"name", "vars", "loop", "loop_control", "when", "register"}
+    assert [next(iter(task.keys() - others)) for task in play] == [
         "kubernetes.core.k8s",
         "kubernetes.core.k8s_scale",
         "kubernetes.core.k8s",
         "ansible.builtin.import_role",
         "kubernetes.core.k8s",
+        "kubernetes.core.k8s_info",
+        "ansible.builtin.debug",
     ]
 
 
@@ -125,6 +131,25 @@ def test_an_authority_of_the_users_own_is_beside_the_configuration(render: Rende
 def test_a_bucket_that_lacks_something_is_named(render: Render, wrong: dict, named: str) -> None:
     with pytest.raises(RenderError, match=named):
         rendered(render, s3={**BUCKET, **wrong})
+
+
+def test_the_backup_whose_turn_it_is_and_a_bound_for_wal_that_waits(render: Render) -> None:
+    objects = rendered(render, fullDays=3, archiveQueueMax=42949672960, env={"TZ": "UTC"})
+    repository, job = pods(objects)
+    (container,) = job["containers"]
+    assert container["command"] == ["python3", "-u", "/scripts/repository", "backup"]
+    given = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert (given["FULL_DAYS"], given["TZ"]) == ("3", "UTC")
+    assert "FULL_DAYS" not in {entry["name"] for entry in repository["containers"][0]["env"]}
+    text = objects.one("ConfigMap", "postgresql-configuration")["data"]["pgbackrest.conf"]
+    # Of the members', who archive.
+    assert "archive-push-queue-max=42949672960" in text.splitlines()
+    assert "queue" not in "".join(configuration(objects))
+    assert "queue" not in rendered(render).one("ConfigMap", "postgresql-configuration")["data"]["pgbackrest.conf"]
+
+
+def test_a_repository_that_never_gets_ready_does_not_hold_up_what_mends_it(render: Render) -> None:
+    assert rendered(render).one("StatefulSet", "postgresql-repository")["spec"]["podManagementPolicy"] == "Parallel"
 
 
 def test_there_are_snapshots_only_where_a_class_is_named(render: Render) -> None:

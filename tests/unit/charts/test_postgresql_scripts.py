@@ -83,6 +83,140 @@ def test_a_repository_that_cannot_be_read_is_said_and_no_reason_for_a_backup(mon
     assert "the repository cannot be read: [ProtocolError] NoSuchBucket" in capsys.readouterr().out
 
 
+def made(kind: str, days_ago: float = 0, delta: int = 0) -> dict:
+    return {"type": kind, "timestamp": {"stop": NOW - days_ago * 86400}, "info": {"repository": {"delta": delta}}}
+
+
+NOW = 1_800_000_000
+
+
+@pytest.mark.parametrize(
+    ("backups", "kind"),
+    [
+        ([], "full"),
+        # The one after a change of the primary, with no full one before it: there is none to stand on.
+        ([made("full", 7)], "full"),
+        ([made("full", 8), made("diff", 1)], "full"),
+        ([made("full", 6.4), made("diff", 1)], "diff"),
+        # Of a week ago, but that run was late.
+        ([made("full", 6.6)], "full"),
+        ([made("full", 9), made("full", 2), made("diff", 1)], "diff"),
+    ],
+)
+def test_a_full_backup_a_week_and_between_them_what_has_changed(backups, kind) -> None:
+    assert script("repository").due(backups, NOW, 7) == kind
+
+
+def test_with_a_full_backup_a_day_none_stands_on_another() -> None:
+    assert script("repository").due([made("full", 1)], NOW, 1) == "full"
+
+
+@pytest.mark.parametrize(
+    ("backups", "kind", "size"),
+    [
+        ([], "full", 0),
+        ([made("full", 8, 1000)], "full", 1200),
+        ([made("full", 8, 1000)], "diff", 100),
+        ([made("full", 8, 1000), made("diff", 1, 300)], "diff", 600),
+    ],
+)
+def test_what_a_backup_takes_is_judged_by_those_before_it(backups, kind, size) -> None:
+    assert script("repository").needed(backups, kind) == size
+
+
+WAL = {
+    f"0000000{timeline}00000000000000{place:02X}": place for timeline, place in ((1, 3), (1, 4), (2, 5), (2, 6), (2, 7))
+}
+
+
+@pytest.mark.parametrize(
+    ("start", "times", "left", "newest", "found"),
+    [
+        ("000000010000000000000003", WAL, {1: 5}, 2, ("000000020000000000000007", None)),
+        ("000000020000000000000006", WAL, {1: 5}, 2, ("000000020000000000000007", None)),
+        # A gap before and behind the change of the timeline, and the beginning itself.
+        ("000000010000000000000003", WAL.keys() - {"000000010000000000000004"}, {1: 5}, 2,
+         ("000000010000000000000003", "000000010000000000000004")),
+        ("000000010000000000000003", WAL.keys() - {"000000020000000000000005"}, {1: 5}, 2,
+         ("000000010000000000000004", "000000020000000000000005")),
+        ("000000010000000000000002", WAL, {1: 5}, 2, (None, "000000010000000000000002")),
+        # What was written on the timeline that was left leads nowhere.
+        ("000000010000000000000003", {**WAL, "000000010000000000000005": 5, "000000010000000000000006": 6}, {1: 5}, 2,
+         ("000000020000000000000007", None)),
+        # A timeline that has begun, and of which nothing is archived.
+        ("000000020000000000000006", WAL, {1: 5, 2: 8}, 3, ("000000020000000000000007", None)),
+        # Left twice in one segment.
+        ("000000010000000000000003", {"000000010000000000000003": 3, "000000030000000000000004": 4}, {1: 4, 2: 4}, 3,
+         ("000000030000000000000004", None)),
+        # Of a timeline that nobody goes on from.
+        ("000000020000000000000006", WAL, {1: 5}, 3, (None, "000000020000000000000006")),
+        # Made before a restore to an earlier time, and behind it.
+        ("000000010000000000000006", {**WAL, "000000010000000000000006": 6}, {1: 5}, 2,
+         (None, "000000010000000000000006")),
+        # Over the boundary of a log.
+        ("0000000100000000000000FF", {"0000000100000000000000FF": 1, "000000010000000100000000": 2}, {}, 1,
+         ("000000010000000100000000", None)),
+    ],
+)  # fmt: skip
+def test_how_far_wal_reaches(start, times, left, newest, found) -> None:
+    assert script("repository").reach(start, times, left, newest) == found
+
+
+def test_a_gap_counts_when_it_is_seen_twice(monkeypatch) -> None:
+    repository = script("repository")
+    seen = iter(["A", "B", "B", None, "C"])
+    monkeypatch.setattr(repository, "wal", lambda _: {"missing": next(seen)})
+    gaps = repository.Gaps()
+    looks = [gaps.look("lambda") for _ in range(5 * repository.LOOKS_FOR_A_GAP)]
+    assert [look for look in looks if look] == ["B"]
+    assert looks.index("B") == 3 * repository.LOOKS_FOR_A_GAP - 1
+
+
+@pytest.mark.parametrize(("gib", "mib"), [(1, 32), (50, 1024), (300, 2048), (2000, 2048)])
+def test_from_when_on_the_repository_makes_room(gib, mib) -> None:
+    assert script("repository").low(gib << 30) >> 20 == mib
+
+
+def test_a_backup_waits_for_another_and_fails_as_pgbackrest_does(monkeypatch) -> None:
+    repository = script("repository")
+    codes = iter([50, 50, 82])
+    asked = []
+
+    def pgbackrest(_, *arguments, **options):
+        asked.append(arguments)
+        return subprocess.CompletedProcess(arguments, next(codes) if "backup" in arguments else 0, "[]")
+
+    monkeypatch.setattr(repository, "pgbackrest", pgbackrest)
+    monkeypatch.setattr(repository, "room", lambda: None)
+    monkeypatch.setattr(repository.time, "sleep", lambda _: None)
+    with pytest.raises(SystemExit) as end:
+        repository.backup("lambda")
+    assert end.value.code == 82
+    assert asked == [("info", "--output=json"), ("expire",), *[("--type=full", "backup")] * 3]
+
+
+def test_a_repository_that_is_nearly_full_makes_room_before_anything_else(monkeypatch, tmp_path) -> None:
+    repository = script("repository")
+    asked = []
+
+    class Server:
+        returncode = 0
+        polls = iter([None, None, 0])
+
+        def poll(self):
+            return next(self.polls)
+
+    (tmp_path / "tls.crt").write_text("one")
+    monkeypatch.setattr(repository, "CERTIFICATE", tmp_path / "tls.crt")
+    monkeypatch.setattr(repository, "room", lambda: (300 << 30, 1 << 30))
+    monkeypatch.setattr(repository, "make_room", lambda stanza, wanted: asked.append((stanza, wanted >> 30)))
+    monkeypatch.setattr(repository.time, "sleep", lambda _: None)
+    answer = subprocess.CompletedProcess((), 0, json.dumps(list(info())))
+    monkeypatch.setattr(repository, "pgbackrest", lambda *arguments, **options: answer)
+    repository.keep(Server(), "lambda")
+    assert asked == [("lambda", 4)] * 2
+
+
 def test_a_renewed_certificate_reaches_the_server_of_the_repository(monkeypatch, tmp_path) -> None:
     repository, sent = script("repository"), []
 
@@ -381,6 +515,7 @@ def heal(tmp_path, monkeypatch):
     """``heal(state, *others)``: a look at a member of that state; what was asked of Patroni to be changed."""
     member = script("member")
     monkeypatch.setattr(member, "FAILED", tmp_path / "failed")
+    monkeypatch.setattr(member, "COPIES", tmp_path / "copies")
 
     def look(state: str, *others: str) -> list[str]:
         changed = []
@@ -403,6 +538,38 @@ def heal(tmp_path, monkeypatch):
 def test_a_standby_that_does_not_start_is_copied_anew_at_the_third_look(heal) -> None:
     looks = [heal("start failed", "running", "streaming") for _ in range(4)]
     assert looks == [[], [], ["/reinitialize"], []]
+
+
+def test_a_standby_that_never_starts_is_copied_a_bounded_number_of_times_a_day(heal, tmp_path, capsys) -> None:
+    """Each copy is all of the data over the network, and reads all of the primary's disk."""
+    looks = [heal("start failed", "running", "streaming") for _ in range(15)]
+    assert looks == [[], [], ["/reinitialize"]] * 3 + [[]] * 6
+    assert "it was copied anew 3 times within a day, and no more is tried" in capsys.readouterr().out
+    # Those of yesterday do not count.
+    moments = [float(line) - 90000 for line in (tmp_path / "copies").read_text().split()]
+    (tmp_path / "copies").write_text("".join(f"{moment}\n" for moment in moments))
+    assert heal("start failed", "running", "streaming") == ["/reinitialize"]
+
+
+@pytest.mark.parametrize("paused", [True, False, None])
+def test_a_pause_survives_a_change_of_settings(paused, monkeypatch, tmp_path) -> None:
+    member = script("member")
+    put = []
+    present = {"ttl": 30} | ({} if paused is None else {"pause": paused})
+
+    def call(method, path, body=None):
+        if method == "PUT":
+            put.append(body)
+        return 200, present
+
+    monkeypatch.setattr(member, "call", call)
+    (tmp_path / "settings.json").write_text('{"ttl": 20}')
+    member.settings(tmp_path / "settings.json")
+    assert put == [{"ttl": 20} | ({} if paused is None else {"pause": paused})]
+    put.clear()
+    present["ttl"] = 20
+    member.settings(tmp_path / "settings.json")
+    assert put == []
 
 
 def test_a_standby_that_starts_in_between_is_left_alone(heal) -> None:

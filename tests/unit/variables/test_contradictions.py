@@ -61,6 +61,7 @@ def test_the_defaults_contradict_nothing():
          "controller_max_kept_bytes_per_caller 67108864, data_services_redis_maxmemory 200mb"),
         ({"controller_max_kept_bytes_anonymous": 4 * 1024**3}, "controller_max_kept_bytes_anonymous 4294967296"),
         ({"data_services_redis_storage": "5Gi"}, "data_services_redis_storage 5Gi"),
+        ({"data_services_redis_storage": "17Gi"}, "a rewrite of the append-only file does not fit"),
         ({"data_services_redis_quorum": 4}, "data_services_redis_quorum 4, data_services_redis_sentinels 3"),
         ({"data_services_redis_quorum": 0}, "data_services_redis_quorum 0"),
         ({"data_services_redis_min_replicas_to_write": 3}, "data_services_redis_min_replicas_to_write 3"),

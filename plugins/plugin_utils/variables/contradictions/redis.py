@@ -53,6 +53,15 @@ def _memory(values: Values) -> Iterator[PlatformError]:
     volumes = ["data_services_redis_storage"] + ["data_services_redis_backup_storage"] * values[
         "data_services_redis_backup"
     ]
+    storage = "data_services_redis_storage"
+    # The file is written anew when it has doubled (auto-aof-rewrite-percentage 100), and the old one stays until then.
+    if values.quantity(storage) >= most and values.quantity(storage) < 3 * most:
+        yield contradiction(
+            "a rewrite of the append-only file does not fit into Redis' volume, which refuses writes then",
+            f"{_MAXMEMORY} {text}, {storage} {values[storage]}",
+            f"three times {_MAXMEMORY}: what was written last, as much again since, and the next one",
+            f"raise {storage} (a volume grows only where its class allows it) or lower {_MAXMEMORY}",
+        )
     for volume in volumes:
         if most > values.quantity(volume):
             yield contradiction(

@@ -239,6 +239,24 @@ def test_without_the_right_to_look_the_cluster_itself_decides() -> None:
     assert not changes(cluster, stateful_set("2Gi"), claim("copies", "1Gi", "nope"))
 
 
+def test_a_set_whose_pods_wait_for_each_other_no_longer_is_made_anew_around_them() -> None:
+    cluster = FakeCluster(FAST, *CLAIMS, installed("1Gi"))
+    wanted = stateful_set("1Gi", image="db:2")
+    wanted["spec"]["podManagementPolicy"] = "Parallel"
+    found = changes(cluster, wanted)
+    assert found.described() == ["StatefulSet n/db gets podManagementPolicy Parallel"]
+    chart_volumes.make(cluster, found, "helm")
+    assert cluster.writes == ["delete db", "apply db"]
+    made = cluster.objects[manifest.key_of(wanted)]
+    # The rest is for Helm to bring.
+    assert made["spec"] == {**installed("1Gi")["spec"], "podManagementPolicy": "Parallel"}
+    assert not changes(cluster, wanted)
+    # What a chart leaves out is what the cluster fills in.
+    live = installed("1Gi")
+    live["spec"]["podManagementPolicy"] = "OrderedReady"
+    assert not changes(FakeCluster(FAST, *CLAIMS, live), stateful_set("1Gi"))
+
+
 def test_the_set_of_another_release_is_left_to_helm_to_refuse() -> None:
     assert not changes(FakeCluster(FAST, installed("1Gi", release="other")), stateful_set("2Gi")).sets
 

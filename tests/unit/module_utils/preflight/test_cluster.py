@@ -288,6 +288,14 @@ SECRETS = {
         ({"monitoring_receivers": [RECEIVER]}, "watch/slack is without url (monitoring_receivers, team)"),
         ({"data_services_postgresql_backup_s3": {**BUCKET, "key_type": "web-id"}}, ""),
         ({"data_services_postgresql_backup_s3": BUCKET, "data_services_postgresql_backup": False}, ""),
+        (
+            {
+                "data_services_postgresql_backup_s3": BUCKET,
+                "data_services_postgresql_backup": False,
+                "data_services_redis_backup": True,
+            },
+            "no Secret data/bucket-keys",
+        ),
         ({"logging_backend": "victorialogs", "logging_elasticsearch_snapshot_s3": BUCKET}, ""),
         ({"monitoring_receivers": [RECEIVER], "monitoring_enabled": False}, ""),
         ({"monitoring_receivers": [{"name": "team", "type": "webhook"}]}, ""),

@@ -31,6 +31,9 @@ PRO = {"openfaas_enabled": True, "openfaas_edition": "pro"}
         (inventory.backups, {**DATABASE, **BUCKET}, PASS),
         (inventory.backups, {**DATABASE, "platform_disposable": True}, PASS),
         (inventory.backups, {**DATABASE, **BUCKET, "data_services_postgresql_backup": False}, FAIL),
+        (inventory.backups, {**DATABASE, "data_services_postgresql_snapshot_class": "ebs"}, PASS),
+        (inventory.backups, {**DATABASE, "data_services_accept_backup_in_cluster": True}, PASS),
+        (inventory.backups, {**DATABASE, "data_services_accept_backup_in_cluster": False}, FAIL),
         (inventory.backups, {}, PASS),
         (inventory.authentication, PUBLIC, FAIL),
         (inventory.authentication, {**PUBLIC, "ingress_accept_anonymous": True}, PASS),
@@ -50,6 +53,16 @@ def test_what_is_left_open_stops_unless_it_is_accepted(check: Any, values: dict[
     (found,) = check(values)
     assert found.result == result
     assert result == PASS or (found.needed and found.to_do)
+
+
+def test_whose_backups_leave_the_cluster_is_said() -> None:
+    (found,) = inventory.backups({**DATABASE, **BUCKET, "data_services_redis_backup": True})
+    assert found.found == "PostgreSQL's and Redis' leave the cluster, to the bucket mine"
+    (found,) = inventory.backups({**BUCKET, "data_services_redis_backup": True})
+    assert found.found == "Redis' leave the cluster, to the bucket mine"
+    snapshots = {**DATABASE, "data_services_postgresql_snapshot_class": "ebs"}
+    (found,) = inventory.backups({**snapshots, "data_services_redis_backup": True})
+    assert found.found.endswith("; Redis' copies stay in the cluster")
 
 
 def container(image: str) -> dict[str, Any]:

@@ -8,24 +8,13 @@
 env:
   - name: PGBACKREST_CONFIG
     value: /configuration/pgbackrest.conf
-  # Never in the configuration, which is a ConfigMap.
-  {{- $s3 := .root.Values.repository.s3 }}
-  {{- if and $s3.bucket (eq $s3.keyType "shared") }}
-  - name: PGBACKREST_REPO1_S3_KEY
-    valueFrom: {secretKeyRef: {name: {{ $s3.secret }}, key: key}}
-  - name: PGBACKREST_REPO1_S3_KEY_SECRET
-    valueFrom: {secretKeyRef: {name: {{ $s3.secret }}, key: key-secret}}
-  {{- end }}
-  {{- with .root.Values.repository.cipherSecret }}
-  - name: PGBACKREST_REPO1_CIPHER_PASS
-    valueFrom: {secretKeyRef: {name: {{ . }}, key: passphrase}}
-  {{- end }}
+  {{- include "library.bucketEnv" .root.Values.repository | indent 2 }}
   {{- if .exporter }}
   {{- include "postgresql.exporterEnvironment" . | nindent 2 }}
   {{- end }}
   {{- include "library.env" . | indent 2 }}
 volumeMounts:
-  {{- if not $s3.bucket }}
+  {{- if not .root.Values.repository.s3.bucket }}
   - name: backup
     mountPath: /backup
   {{- end }}
