@@ -150,11 +150,11 @@ def test_while_it_watches_alone_no_pod_is_its_business(collections: Path, tmp_pa
     assert "lambda-platform-vpa-changes" not in roles
 
 
-def test_turned_off_all_of_it_goes_and_its_definitions_last(collections: Path, tmp_path: Path) -> None:
+def test_turned_off_all_of_it_goes_and_its_definitions_after_their_objects(collections: Path, tmp_path: Path) -> None:
     done = site(collections, tmp_path, "vpa", {"vpa_enabled": False})
     assert done.rc == 0, done.output
     asked = [(call["module"], call["args"].get("name")) for call in done.calls if call["module"] in ("policy", "chart")]
-    assert asked == [("policy", "vpa"), ("chart", None), ("policy", "vpa-definitions")]
+    assert asked == [("policy", "vpa"), ("policy", "vpa-definitions"), ("chart", None)]
     assert {each["state"] for each in done.asked("policy")} == {"absent"}
     assert batch(done, "vpa-definitions")["definitions_unless_used"] == ["VerticalPodAutoscaler"]
     assert [release["state"] for args in done.asked("chart") for release in args["releases"]] == ["absent"]
