@@ -165,3 +165,19 @@ def test_a_wrong_mode_stops_it_before_anything_is_asked(collections: Path, tmp_p
     done = site(collections, tmp_path, "vpa", {**ON, "vpa_mode": {"controller": "Recreate"}})
     assert done.rc != 0 and not done.calls
     assert "two autoscalers would move controller against each other" in done.output
+
+
+def test_its_certificate_is_rotated_with_the_others(collections: Path, tmp_path: Path) -> None:
+    table = f"platform_images_file={ROOT}/tests/images.json"
+    given = ("--tags", "certificates", "-e", table, "-e", json.dumps({"vpa_enabled": True}))
+    done = run(collections, "rotate", *given, folder=tmp_path)
+    assert done.rc == 0, done.output
+    turned = [
+        one["name"]
+        for args in done.asked("secret")
+        for one in args["secrets"]
+        if "rotate" in json.dumps(one) and one["name"].startswith("vpa-")
+    ]
+    assert turned == ["vpa-admission-controller-tls"]
+    served = [one for args in done.asked("settled") for one in args["certificates"]]
+    assert ("vpa-admission-controller", 8000) in [(one["app"], one["port"]) for one in served]
