@@ -72,9 +72,9 @@ options:
         the one that was seen (by its UID).
       - Objects of a kind whose API cannot be read now (its aggregated server is down) stay, and so does the kind in the
         record; RV(notes) says so.
-      - Namespaces, CustomResourceDefinitions, PersistentVolumes and PersistentVolumeClaims are never deleted, since
-        what they hold would go with them, nor are objects that belong to a Helm release. They lose the label, stay, and
-        are named in RV(notes).
+      - Namespaces, CustomResourceDefinitions (but for O(definitions_unless_used)), PersistentVolumes and
+        PersistentVolumeClaims are never deleted, since what they hold would go with them, nor are objects that belong
+        to a Helm release. They lose the label, stay, and are named in RV(notes).
     type: bool
     default: true
   existing:
@@ -99,6 +99,15 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  definitions_unless_used:
+    description:
+      - With O(state=absent), the kinds whose objects need the batch's CustomResourceDefinitions. Where no object of
+        these kinds is left in the cluster, whoever made it, the definitions that the batch has made are deleted too,
+        and with them the objects of their other kinds; else they stay, and RV(notes) says for what.
+      - Without it, they stay.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     details:

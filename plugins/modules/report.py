@@ -13,7 +13,7 @@ description:
   - Writes one HTML page, which needs nothing else, for a phone and a screen, in light and dark - versions, replicas by
     zone, endpoints, certificates and their end, backups and their age, the last drills, the alerts that fire, what
     M(lambda_microservice.platform.drift) finds, what is left of the nodes, and what VerticalPodAutoscalers recommend
-    where the cluster has them.
+    where the cluster has them, beside what is asked for and used. The last is a table in the task's output too.
   - It reads only. What cannot be read is named on the page.
 author:
   - Lambda Microservice Platform team (@lambda-microservice-platform)

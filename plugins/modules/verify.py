@@ -183,6 +183,20 @@ options:
       gateway: {description: The pods' app.kubernetes.io/name., type: str, default: gateway}
       port: {description: The port of its API., type: int, default: 8080}
       credentials: {description: The Secret with the API's user and password., type: str, default: basic-auth}
+  vpa:
+    description: Vertical autoscaling. Without it, it is not looked at.
+    type: dict
+    suboptions:
+      namespace: {description: The namespace of its pods., type: str, required: true}
+      autoscalers:
+        description: The VerticalPodAutoscalers that must have a recommendation.
+        type: list
+        elements: dict
+        required: true
+        suboptions:
+          namespace: {description: The namespace., type: str, required: true}
+          name: {description: The name., type: str, required: true}
+          labels: {description: Not checked., type: dict}
   network_probe:
     description: Connections to try from inside. Without it, whether NetworkPolicies are enforced is not checked.
     type: dict

@@ -80,6 +80,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "existing": {"type": "str", "choices": ["adopt", "leave"], "default": "adopt"},
     "unserved": {"type": "str", "choices": ["fail", "skip"], "default": "fail"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "definitions_unless_used": {"type": "list", "elements": "str", "default": []},
 }
 
 ESTABLISHED_SECONDS = 120
@@ -108,7 +109,7 @@ def run(
     batch = Batch((connect or Cluster)(params), params["name"], params["namespace"], check_mode, progress)
     objects = [*params["objects"], *in_files(params.get("files") or [])]
     if params["state"] == "absent":
-        batch.remove(objects)
+        batch.remove(objects, params.get("definitions_unless_used") or [])
     else:
         batch.apply(
             objects,
@@ -159,6 +160,8 @@ class Batch:
         self._ending: set[Key] = set()
         self._written: list[Object] = []
         self._unfinished: PlatformError | None = None
+        self._unless_used: list[str] = []
+        self._decided: dict[str, str | None] = {}
 
     # --- state: present ----------------------------------------------------------------------------------------------
 
@@ -426,8 +429,13 @@ class Batch:
 
     # --- state: absent -----------------------------------------------------------------------------------------------
 
-    def remove(self, objects: list[Any]) -> None:
-        """Delete every member of the batch, then its record. ``objects`` only help to find members without a record."""
+    def remove(self, objects: list[Any], unless_used: list[str] | None = None) -> None:
+        """Delete every member of the batch, then its record. ``objects`` only help to find members without a record.
+
+        Its definitions stay, unless the kinds are named whose objects would be lost with them: then they go once there
+        is no such object.
+        """
+        self._unless_used = unless_used or []
         record = Record(self.cluster, self.applyset)
         named = [without_nulls(obj) for index, obj in documents(objects) if malformed(index, obj) is None]
         named = [obj for obj in named if self.cluster.knows(obj["apiVersion"], obj["kind"])]
@@ -510,6 +518,8 @@ class Batch:
                 continue
             left.extend(self._keep([obj for obj in members if obj["metadata"].get("deletionTimestamp")]))
             removed = [obj for obj in members if not obj["metadata"].get("deletionTimestamp")]
+            # Earlier waves may have taken what a definition was needed for.
+            self._decided.clear()
             for obj in removed:
                 self._note_removal(obj)
             if self.check_mode:
@@ -522,14 +532,35 @@ class Batch:
                     "finishes it" % (len(errors), len(removed)),
                     errors,
                 )
-            still = self._await_gone([obj for obj in removed if _stays(obj) is None])
+            still = self._await_gone([obj for obj in removed if self._why_kept(obj) is None])
             self._ending |= {key_of(obj) for obj in still}
             left.extend(self._keep(still))
         self._note_left(left)
         return left
 
-    def _note_removal(self, obj: Object) -> None:
+    def _why_kept(self, obj: Object) -> str | None:
+        """Why a member is let go of instead of deleted; None for one that goes."""
         why = _stays(obj)
+        if why is None or not self._unless_used or GroupKind.of(obj) != CUSTOM_RESOURCE_DEFINITION:
+            return why
+        if obj["metadata"]["uid"] not in self._decided:
+            self._decided[obj["metadata"]["uid"]] = self._used(obj)
+        return self._decided[obj["metadata"]["uid"]]
+
+    def _used(self, definition: Object) -> str | None:
+        """What keeps it: objects of the named kinds, of its own group."""
+        spec = definition["spec"]
+        versions = [f"{spec['group']}/{one['name']}" for one in spec["versions"] if one.get("served", True)]
+        for kind in self._unless_used:
+            api_version = next((each for each in versions if self.cluster.knows(each, kind)), None)
+            found = self.cluster.list(api_version, kind) if api_version else []
+            if found:
+                named = ", ".join(spoken({**obj, "apiVersion": api_version, "kind": kind}) for obj in found[:3])
+                return f"there are objects that need it ({len(found)} {kind}: {named})"
+        return None
+
+    def _note_removal(self, obj: Object) -> None:
+        why = self._why_kept(obj)
         if why is None:
             self._note_outcome(obj, "deleted", [])
             self._differences[key_of(obj)] = (spoken(obj), obj, None)
@@ -556,7 +587,7 @@ class Batch:
         """Delete a member or let go of it: the one that was seen, by its UID, and no other of the same name."""
         uid = obj["metadata"]["uid"]
         try:
-            if _stays(obj) is None:
+            if self._why_kept(obj) is None:
                 self.cluster.delete(obj, uid=uid, dry_run=dry_run)
             else:
                 body = {"metadata": {"uid": uid, "labels": {PART_OF_LABEL: None}}}

@@ -14,6 +14,7 @@ from html import escape
 from typing import Any, Union
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.table import shown
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.report import state
 
 GOOD, BAD, DOUBTFUL = "green", "red", "orange"
 """Classes of the style sheet, each with 4.5:1 in both themes. A word says the same beside the colour."""
@@ -49,6 +50,13 @@ def drawn(report: dict[str, Any], style: str) -> str:
         "</main>\n</body>\n</html>\n",
     ]
     return "\n".join(part for part in parts if part)
+
+
+RECOMMENDATIONS = (
+    *("workload", "container", "CPU asked", "used now", "recommended", "it asks"),
+    *("memory asked", "used now", "recommended", "it asks", "mode"),
+)
+"""The columns of a row of state.recommendations()."""
 
 
 def _section(name: str, title: str, *parts: str) -> str:
@@ -212,8 +220,12 @@ def _recommendations(report: dict[str, Any]) -> str:
         return _section(
             "recommendations", "Recommendations of VPA", _said("off: this cluster has no VerticalPodAutoscaler")
         )
-    head = ["workload", "container", "CPU asked", "recommended", "memory asked", "recommended"]
-    return _section("recommendations", "Recommendations of VPA", _table(head, _rows_of(found)))
+    marks = {state.TOO_LITTLE: BAD, state.TOO_MUCH: DOUBTFUL, state.RIGHT: GOOD}
+    rows: list[list[Cell]] = [
+        [(value, marks.get(value, "")) if key.startswith("verdict_") else value for key, value in row.items()]
+        for row in found
+    ]
+    return _section("recommendations", "Recommendations of VPA", _table(RECOMMENDATIONS, rows))
 
 
 def _notes(notes: list[str]) -> str:

@@ -9,7 +9,7 @@ What cannot be read (a server that is down, a right that is missing) is told on 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -65,6 +65,7 @@ _LISTS = {
     "CronJob": ("batch/v1", False),
     "VolumeSnapshot": ("snapshot.storage.k8s.io/v1", False),
     "VerticalPodAutoscaler": ("autoscaling.k8s.io/v1", False),
+    "PodMetrics": ("metrics.k8s.io/v1beta1", False),
 }
 """Kind to its API version, and whether objects of other namespaces are wanted too."""
 
@@ -90,8 +91,17 @@ def run(
         written += [] if check_mode else [params["json_output"]]
     for note in report["notes"]:
         progress(f"report: {note}")
+    for line in aligned(page.RECOMMENDATIONS, [list(row.values()) for row in report["recommendations"] or []]):
+        progress(line)
     # A page of a running platform is another one each time: that is no change of anything.
     return {"changed": False, "report": report, "written": written}
+
+
+def aligned(head: Sequence[str], rows: list[list[str]]) -> list[str]:
+    """The lines of a table for a terminal; none without rows."""
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    lines = (head, ["-" * width for width in widths], *rows) if rows else ()
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
 def gathered(cluster: Cluster, components: list[Component], params: dict[str, Any], now: datetime) -> dict[str, Any]:
@@ -130,7 +140,7 @@ def gathered(cluster: Cluster, components: list[Component], params: dict[str, An
         "drift": None if isinstance(differs, PlatformError) else [one.as_dict() for one in differs],
         "drift_unknown": _why(differs),
         "nodes": state.nodes(live_nodes(lists["Node"], [], set()), live_nodes(lists["Node"], lists["Pod"], set())),
-        "recommendations": state.recommendations(lists["VerticalPodAutoscaler"], running)
+        "recommendations": state.recommendations(lists["VerticalPodAutoscaler"], running, pods, lists["PodMetrics"])
         if cluster.knows("autoscaling.k8s.io/v1", "VerticalPodAutoscaler")
         else None,
         "notes": sorted(set(notes)),
@@ -140,9 +150,9 @@ def gathered(cluster: Cluster, components: list[Component], params: dict[str, An
 def _read(cluster: Cluster, namespaces: set[str], notes: list[str]) -> dict[str, list[Object]]:
     def read(kind: str) -> list[Object]:
         api_version, everywhere = _LISTS[kind]
-        if not cluster.knows(api_version, kind):
-            return []
         try:
+            if not cluster.knows(api_version, kind):
+                return []
             if everywhere:
                 return cluster.list(api_version, kind)
             return [obj for name in sorted(namespaces) for obj in cluster.list(api_version, kind, name)]

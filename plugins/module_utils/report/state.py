@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.capac
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.drift.images import digest_of
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.image.reference import parse
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.objects import Object
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.quantities import quantity
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.workloads import is_ready
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.secret import certificate
 
@@ -166,27 +169,104 @@ def nodes(whole: Iterable[Node], left: Iterable[Node]) -> list[dict[str, Any]]:
     ]
 
 
-def recommendations(autoscalers: Iterable[Object], objects: Iterable[Object]) -> list[dict[str, str]]:
-    """What VerticalPodAutoscalers recommend for each container, beside what it asks for."""
-    asked: dict[tuple[str, str, str, str], dict[str, str]] = {}
-    for obj in objects:
-        pod = (((obj.get("spec") or {}).get("template") or {}).get("spec")) or {}
-        for one in pod.get("containers") or []:
-            key = (obj["metadata"]["namespace"], obj["kind"], obj["metadata"]["name"], one["name"])
-            asked[key] = (one.get("resources") or {}).get("requests") or {}
+TOO_LITTLE, TOO_MUCH, RIGHT, UNKNOWN = "too little", "too much", "about right", "unknown"
+_LITTLE, _MUCH = Decimal("1.1"), Decimal("1.5")
+"""What is recommended may be a tenth above what is asked for, as the updater's own threshold is; and what is asked for
+half as much again as what is recommended, which has a margin of 15 % already."""
+_ORDER = (TOO_LITTLE, TOO_MUCH, RIGHT, UNKNOWN)
+
+
+def recommendations(
+    autoscalers: Iterable[Object],
+    objects: Iterable[Object],
+    pods: Iterable[Object] = (),
+    metrics: Iterable[Object] = (),
+) -> list[dict[str, str]]:
+    """What VerticalPodAutoscalers recommend for each container, beside what it asks for and what it uses now: of
+    several pods, what the most is. Those that ask too little come first, then those that ask too much.
+    """
+    owners, everything = list(objects), list(pods)
+    used = {(one["metadata"]["namespace"], one["metadata"]["name"]): one.get("containers") or [] for one in metrics}
     found = []
     for obj in autoscalers:
-        target, namespace = (obj.get("spec") or {}).get("targetRef") or {}, obj["metadata"]["namespace"]
+        spec, namespace, name = obj.get("spec") or {}, obj["metadata"]["namespace"], obj["metadata"]["name"]
+        owner = _owner(owners, namespace, spec.get("targetRef") or {})
+        mine = [pod for pod in everything if owner is not None and _belongs(pod, owner)]
         recommended = ((obj.get("status") or {}).get("recommendation") or {}).get("containerRecommendations") or []
         for one in recommended:
             container = str(one.get("containerName"))
-            mine = asked.get((namespace, str(target.get("kind")), str(target.get("name")), container), {})
-            row = {"workload": f"{namespace}/{target.get('name')}", "container": container}
+            row = {"workload": f"{namespace}/{name}", "container": container}
+            verdicts = []
             for resource in ("cpu", "memory"):
-                row[resource] = str(mine.get(resource, "-"))
-                row[f"recommended_{resource}"] = str((one.get("target") or {}).get(resource, "-"))
-            found.append(row)
-    return found
+                asked = _most(_asked(pod, container, resource) for pod in mine)
+                if asked is None and owner is not None:
+                    asked = _asked(owner["spec"]["template"], container, resource)
+                uses = (used.get((namespace, pod["metadata"]["name"]), ()) for pod in mine)
+                target = quantity((one.get("target") or {}).get(resource))
+                row[resource] = _shown(asked, resource)
+                row[f"used_{resource}"] = _shown(_most(_used(each, container, resource) for each in uses), resource)
+                row[f"recommended_{resource}"] = _shown(target, resource)
+                verdicts.append(_verdict(asked, target))
+                row[f"verdict_{resource}"] = verdicts[-1]
+            row["mode"] = str((spec.get("updatePolicy") or {}).get("updateMode") or "Recreate")
+            found.append((min(_ORDER.index(each) for each in verdicts), row["workload"], row))
+    return [row for _order, _workload, row in sorted(found, key=lambda each: each[:2])]
+
+
+def _owner(objects: Iterable[Object], namespace: str, target: Object) -> Object | None:
+    """The workload that an autoscaler's target is, or that an operator has made of it."""
+    wanted = (target.get("kind"), target.get("name"))
+    for obj in objects:
+        metadata = obj["metadata"]
+        makers = [(one.get("kind"), one.get("name")) for one in metadata.get("ownerReferences") or []]
+        if metadata["namespace"] == namespace and wanted in [(obj["kind"], metadata["name"]), *makers]:
+            return obj
+    return None
+
+
+def _belongs(pod: Object, owner: Object) -> bool:
+    labels = ((owner.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
+    about = pod["metadata"]
+    return (
+        bool(labels)
+        and about["namespace"] == owner["metadata"]["namespace"]
+        and labels.items() <= (about.get("labels") or {}).items()
+    )
+
+
+def _asked(pod: Object, container: str, resource: str) -> Decimal | None:
+    for one in (pod.get("spec") or {}).get("containers") or []:
+        if one["name"] == container:
+            return quantity(((one.get("resources") or {}).get("requests") or {}).get(resource))
+    return None
+
+
+def _used(containers: Iterable[Object], container: str, resource: str) -> Decimal | None:
+    return next(
+        (quantity((one.get("usage") or {}).get(resource)) for one in containers if one["name"] == container), None
+    )
+
+
+def _most(numbers: Iterable[Decimal | None]) -> Decimal | None:
+    return max((one for one in numbers if one is not None), default=None)
+
+
+def _verdict(asked: Decimal | None, target: Decimal | None) -> str:
+    if asked is None or target is None:
+        return UNKNOWN
+    if target > asked * _LITTLE:
+        return TOO_LITTLE
+    return TOO_MUCH if asked > target * _MUCH else RIGHT
+
+
+def _shown(number: Decimal | None, resource: str) -> str:
+    """As a person would write the quantity; used and recommended ones come in nanoseconds and bytes."""
+    if number is None:
+        return "-"
+    if resource == "cpu":
+        return f"{number.normalize():f}" if number >= 1 and number % 1 == 0 else f"{math.ceil(number * 1000)}m"
+    mebibytes = number / 1024**2
+    return f"{mebibytes / 1024:.1f}Gi".replace(".0Gi", "Gi") if mebibytes >= 1024 else f"{math.ceil(mebibytes)}Mi"
 
 
 def alerts(told: Iterable[dict[str, Any]], always: str) -> list[dict[str, str]]:

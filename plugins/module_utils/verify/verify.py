@@ -66,6 +66,11 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.verif
     runtimes_isolation,
     runtimes_process_ids,
 )
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.vpa import (
+    VPA_SPEC,
+    vpa_recommendations,
+    vpa_webhook,
+)
 
 _SERVICE: dict[str, Any] = {
     "namespace": {"type": "str", "required": True},
@@ -146,6 +151,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "grafana": GRAFANA_SPEC,
     "logging": LOGGING_SPEC,
     "functions": FUNCTIONS_SPEC,
+    "vpa": VPA_SPEC,
     "network_probe": {
         "type": "dict",
         "options": {
@@ -229,6 +235,13 @@ def checks_of(params: Object, cluster: Cluster) -> list[Check]:
         *_of_monitoring(platform.cluster, params.get("monitoring"), params["wait_seconds"]),
         *_of("grafana", platform.cluster, params, sources=grafana_sources),
         *_of("logging", platform.cluster, params, lines=partial(logs_arrive, wait_seconds=params["wait_seconds"])),
+        *_of(
+            "vpa",
+            platform.cluster,
+            params,
+            recommendations=partial(vpa_recommendations, wait_seconds=params["wait_seconds"]),
+            webhook=vpa_webhook,
+        ),
         *_of_certificates(platform.cluster, params["certificates"], given["certificate_days"], params["wait_seconds"]),
         ("admission: Pod Security", platform.pod_security),
         ("admission: read-only root", platform.read_only_root),

@@ -40,6 +40,7 @@ CHART_NAMESPACES = {
     "postgresql": "data-services",
     "redis": "data-services",
     "runtime": "openfaas-fn",
+    "vpa": "monitoring",
 }
 WITHOUT_SELECTOR = {"postgresql-primary": "postgresql"}
 """Patroni says where it leads."""

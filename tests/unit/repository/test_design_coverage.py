@@ -38,6 +38,7 @@ def test_variables_are_known() -> None:
         "logging_",
         "platform_",
         "foundation_",
+        "vpa_",
     )
     named = {word for word, _value in CODE if word.startswith(prefixes)}
     assert named <= DEFAULTS.keys()

@@ -91,3 +91,16 @@ def test_amtool_is_of_the_alertmanager_that_is_run() -> None:
     assert built is not None
     assert images["alertmanager"]["tag"] == built[1]
     assert f"version: {built[1]}" in (ROOT / "roles/monitoring/templates/alertmanager.yml.j2").read_text()
+
+
+def test_vertical_autoscaling_its_definitions_and_its_images_are_one_version() -> None:
+    module = (ROOT / "images/vpa/go.mod").read_text(encoding="utf-8")
+    built = re.search(r"k8s.io/autoscaler/vertical-pod-autoscaler v(\S+)", module)
+    images = yaml.safe_load((ROOT / "roles/platform/vars/main.yml").read_text(encoding="utf-8"))["__platform_images"]
+    role = yaml.safe_load((ROOT / "roles/vpa/defaults/main.yml").read_text(encoding="utf-8"))
+    local = yaml.safe_load((ROOT / "inventories/local/group_vars/all/vpa.yml").read_text(encoding="utf-8"))
+    assert built is not None
+    wanted = {row["name"] for row in yaml.safe_load((ROOT / "images/images.yml").read_text())["images_of_vpa"]}
+    assert {images[name]["tag"] for name in wanted} == {built[1]} and len(wanted) == 3
+    assert f"-{built[1]}/" in role["vpa_definitions_source"]
+    assert f"@v{built[1]}/" in local["vpa_definitions_source"]

@@ -207,6 +207,67 @@ def test_what_fits_is_left_alone(right: dict[str, Any]):
     assert told(**right) == ""
 
 
+ACTS = {"vpa_enabled": True, "vpa_mode": {"redis-haproxy": "InPlaceOrRecreate"}}
+LEAST, MOST = {"cpu": "50m", "memory": "32Mi"}, {"cpu": 1, "memory": "64Mi"}
+BOUNDS = {"min": LEAST, "max": MOST}
+
+
+def bounds(**of_haproxy: Any) -> dict[str, Any]:
+    return {"vpa_bounds": {"redis-haproxy": of_haproxy}}
+
+
+HAPROXY = "vpa_bounds.redis-haproxy"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "what"),
+    [
+        ({"vpa_mode": {"redis-proxy": "Off"}}, "no workload of this platform. Found: redis-proxy"),
+        ({"vpa_bounds": {"nats": BOUNDS}, "openfaas_enabled": False}, "vpa_bounds names what is no workload"),
+        ({"vpa_mode": {"redis-haproxy": "Auto"}}, "vpa_mode.redis-haproxy is no mode. Found: 'Auto'"),
+        ({"vpa_mode": {"redis-haproxy": True}}, "vpa_mode.redis-haproxy is no mode. Found: True"),
+        ({"vpa_mode": {"controller": "Initial"}, "vpa_bounds": {"controller": BOUNDS}}, "adds pods by cpu and memory"),
+        ({"vpa_mode": {"rust-runtime": "Recreate"}, "vpa_bounds": {"rust-runtime": BOUNDS}}, "adds pods by cpu,"),
+        (ACTS, f"{HAPROXY} without min.cpu, min.memory, max.cpu, max.memory"),
+        ({**ACTS, "vpa_bounds": {"redis-haproxy": {"max": MOST}}}, "without min.cpu, min.memory. Expected"),
+        (bounds(min={"cpu": "2 cores"}), f"{HAPROXY}.min.cpu is no quantity. Found: '2 cores'"),
+        (bounds(max={"memory": 0}), f"{HAPROXY}.max.memory is no quantity"),
+        (bounds(min=MOST, max={"cpu": "999m"}), "the bounds of cpu are the wrong way round. Found: min 1, max 999m"),
+        (bounds(least=LEAST), f"{HAPROXY} is no pair of bounds"),
+        (bounds(min={"disk": "1Gi"}), f"{HAPROXY}.min names something else than resources"),
+        ({"vpa_bounds": {"redis-haproxy": "64Mi"}}, f"{HAPROXY} is no pair of bounds"),
+        ({**ACTS, **bounds(**BOUNDS), "foundation_resource_quotas": {"data_services": {"requests.cpu": "22"}}},
+         "the quota of the namespace data-services is below what a rolling update needs: requests.cpu"),
+        ({"vpa_admission_replicas": 0}, "vpa_admission_replicas leaves no pod"),
+    ],
+)  # fmt: skip
+def test_each_wrong_word_about_vertical_autoscaling_is_one_error(wrong: dict[str, Any], what: str):
+    (error,) = found(**{"vpa_enabled": True, **wrong})
+    assert what in str(error), error
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        {**ACTS, **bounds(**BOUNDS)},
+        # YAML reads Off without quotes as false.
+        {"vpa_mode": {"controller": False, "redis": "Off"}},
+        {"vpa_bounds": {"redis": {"max": {"memory": "8Gi"}}}},
+        # By a figure of Prometheus alone.
+        {"vpa_mode": {"python-runtime": "Initial"}, "vpa_bounds": {"python-runtime": BOUNDS},
+         "runtimes_cpu_percent": 0},
+        # Without the bounds, the quota is enough.
+        {"foundation_resource_quotas": {"data_services": {"requests.cpu": "22"}}},
+    ],
+)  # fmt: skip
+def test_what_vertical_autoscaling_may_do(right: dict[str, Any]):
+    assert told(**{"vpa_enabled": True, **right}) == ""
+
+
+def test_without_vertical_autoscaling_nobody_asks_what_it_may_do():
+    assert told(vpa_mode={"nobody": "Off"}) == ""
+
+
 AWS = "service.beta.kubernetes.io/aws-load-balancer-"
 INSIDE = [
     {"ingress_service_type": "NodePort"},

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.capacity import (
@@ -22,6 +23,7 @@ from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.varia
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.contradictions.finding import (
     Values,
 )
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.workloads import workloads
 
 from .conftest import IMAGES
 from .evaluation import OWN, ROLES, evaluated
@@ -222,6 +224,32 @@ def test_the_quotas_count_the_same(production: dict[str, Any]) -> None:
         assert 0 <= found["cpu"] - float(mine.cpu) <= 0.02, mine.name
         assert -0.001 <= found["memory_gib"] - float(mine.memory / GIB) <= 0.04, mine.name
     assert checked >= 11
+
+
+@pytest.mark.parametrize("inventory", ["production-eks", "local"])
+def test_the_table_of_workloads_is_what_is_rendered(capacity_of, inventory: str) -> None:
+    """What VerticalPodAutoscalers watch, and what they may not change, is known before anything is rendered."""
+    report = capacity_of(inventory)
+    rendered = {
+        (one["kind"], one["namespace"], one["name"], one["containers"][0], one["least"] != one["most"])
+        for one in report["workloads"]
+        if one["kind"] not in ("Job", "CronJob", "PersistentVolumeClaim")
+    }
+    values, wrong = evaluated(**_of_inventory(inventory))
+    assert not wrong
+    table = [(*one[:4], bool(one.scaled_by)) for one in workloads(values)]
+    assert set(table) == rendered
+    names = [name for _kind, _namespace, name, *_rest in table]
+    assert len(names) == len(set(names)) > 20
+
+
+def _of_inventory(name: str) -> dict[str, Any]:
+    """Its variables, as far as they say which workloads there are."""
+    found: dict[str, Any] = {}
+    for path in (ROOT / "inventories" / name / "group_vars" / "all").glob("*.yml"):
+        given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        found.update({key: value for key, value in given.items() if isinstance(value, (bool, int))})
+    return found
 
 
 def test_what_stands_beside_the_design_is_told() -> None:

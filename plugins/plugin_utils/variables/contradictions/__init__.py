@@ -22,6 +22,7 @@ from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.varia
     replicas,
     resources,
     time_limits,
+    vpa,
 )
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.contradictions.finding import (
     NotChecked,
@@ -41,6 +42,7 @@ CHECKS = (
     *quotas.CHECKS,
     *elastic.CHECKS,
     *openfaas.CHECKS,
+    *vpa.CHECKS,
 )
 
 

@@ -23,10 +23,16 @@ _LOGGING = {
     "victorialogs": ("victorialogs", "vlagent"),
     "elastic": ("eck-operator", "elasticsearch", "kibana", "logstash", "filebeat", "elasticsearch-exporter"),
 }
-# What playbooks/images.yml does not build, and what to do without it.
+_VPA = ("vpa-recommender", "vpa-updater", "vpa-admission-controller")
+# What playbooks/images.yml does not build, or not unless it is wanted, and what to do without it.
 _UPSTREAMS_ALONE = (
-    (("grafana",), "set monitoring_grafana_enabled to false: make dashboards draws the same dashboards"),
-    (_LOGGING["elastic"], "take logging_backend victorialogs"),
+    (
+        ("grafana",),
+        "does not build",
+        "set monitoring_grafana_enabled to false: make dashboards draws the same dashboards",
+    ),
+    (_LOGGING["elastic"], "does not build", "take logging_backend victorialogs"),
+    (_VPA, "has not built", "run playbooks/images.yml with vpa_enabled true, which builds them too"),
 )
 
 
@@ -82,11 +88,11 @@ def _upstream(values: Values) -> Iterator[PlatformError]:
     if values["platform_upstream_images"] or values["platform_image_registry"]:
         return
     needed = set(_needed(values)) - values["platform_images"].keys() - _built(values).keys()
-    for names, instead in _UPSTREAMS_ALONE:
+    for names, why, instead in _UPSTREAMS_ALONE:
         if lacking := [name for name in names if name in needed]:
             yield contradiction(
                 f"this cluster cannot have the images of {', '.join(lacking)}",
-                "platform_upstream_images false, and playbooks/images.yml does not build them",
+                f"platform_upstream_images false, and playbooks/images.yml {why} them",
                 "images that its nodes can pull",
                 f"{instead}; or name copies of them in platform_images, or set platform_upstream_images to true where "
                 "the nodes reach upstream's registries",
@@ -116,6 +122,8 @@ def _needed(values: Values) -> Iterator[str]:
         yield from _LOGGING[values["logging_backend"]]
     if values["openfaas_enabled"]:
         yield from ("openfaas-compatible", "nats")
+    if values["vpa_enabled"]:
+        yield from _VPA
 
 
 CHECKS = (_file, _registry, _upstream)

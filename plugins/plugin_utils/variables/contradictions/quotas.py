@@ -91,7 +91,20 @@ def _workload(
 
 
 def workloads(values: Values) -> Iterator[Workload]:
-    """Those of the roles. Jobs are left out: they wait until there is room."""
+    """Those of the roles. Jobs are left out: they wait until there is room. What VerticalPodAutoscalers may give one
+    more than it asks for is counted.
+    """
+    for workload in _workloads(values):
+        most = (deep(values["vpa_bounds"], workload.name, "max") or {}) if values["vpa_enabled"] else {}
+        if values["vpa_mode"].get(workload.name, "Off") in ("Off", False):
+            most = {}
+        yield workload._replace(
+            cpu=max(workload.cpu, as_quantity(most.get("cpu", 0))),
+            memory=max(workload.memory, as_quantity(most.get("memory", 0))),
+        )
+
+
+def _workloads(values: Values) -> Iterator[Workload]:
     edge = values["ingress_namespace"]
     yield _workload(
         edge,

@@ -30,6 +30,7 @@ _ONE_AT_LEAST = (
     "logging_logstash_replicas",
     "openfaas_gateway_min_replicas",
     "openfaas_worker_replicas",
+    "vpa_admission_replicas",
 )
 
 

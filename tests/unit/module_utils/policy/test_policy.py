@@ -116,7 +116,7 @@ class FakeApi:
 
     def list(self, api_version, kind, namespace=None, label_selector=None):
         self.requests.append(("list", f"{kind} {namespace or ''}"))
-        label, _, value = label_selector.partition("=")
+        label, _, value = (label_selector or "").partition("=")
         if api_version in self.down:
             raise refusal(503, "ServiceUnavailable", "the server is currently unable to handle the request", [], "")
         return [
@@ -124,7 +124,7 @@ class FakeApi:
             for obj in self.objects.values()
             if (obj["apiVersion"], obj["kind"]) == (api_version, kind)
             and namespace in (None, obj["metadata"].get("namespace"))
-            and obj["metadata"].get("labels", {}).get(label) == value
+            and (not label or obj["metadata"].get("labels", {}).get(label) == value)
         ]
 
     # --- writes
@@ -494,6 +494,51 @@ def test_a_batch_may_bring_a_kind_and_objects_of_it():
     result = apply(api, [WIDGET, CRD])
     assert actions(result)[("Widget", "home", "w")] == "created"
     assert not apply(api, [WIDGET, CRD])["changed"]
+
+
+NOTE = {
+    **CRD,
+    "metadata": {"name": "notes.example.com"},
+    "spec": {**CRD["spec"], "names": {"kind": "Note"}},
+}
+
+
+def gone(api, **options):
+    given = {"name": "batch", "namespace": "home", "objects": [], "state": "absent", **options}
+    return module.run(given, False, False, connect=lambda _params: api)
+
+
+def test_definitions_go_once_nobody_has_an_object_that_needs_them():
+    """What a controller has noted down beside such an object goes with its definition."""
+    api = FakeApi()
+    apply(api, [WIDGET, CRD, NOTE])
+    api._store({"apiVersion": "example.com/v1", "kind": "Note", "metadata": {"name": "of-w", "namespace": "home"}})
+    api._store({**WIDGET, "metadata": {"name": "foreign", "namespace": "elsewhere"}})
+    result = gone(api, definitions_unless_used=["Widget"])
+    assert actions(result)[("Widget", "home", "w")] == "deleted"
+    for name in ("widgets.example.com", "notes.example.com"):
+        assert actions(result)[("CustomResourceDefinition", "", name)] == "released"
+        assert any(
+            f"{name} is not part" in note and "1 Widget: Widget elsewhere/foreign" in note for note in result["notes"]
+        )
+
+    api = FakeApi()
+    apply(api, [WIDGET, CRD, NOTE])
+    api._store({"apiVersion": "example.com/v1", "kind": "Note", "metadata": {"name": "of-w", "namespace": "home"}})
+    result = gone(api, definitions_unless_used=["Widget"])
+    assert {action for (kind, *_rest), action in actions(result).items()} == {"deleted"}
+    assert names(api, "CustomResourceDefinition") == names(api, "Widget") == set()
+
+
+def test_a_definition_that_was_there_before_is_nobody_s_to_delete():
+    api = FakeApi()
+    api._store(CRD)
+    module.run(
+        {"name": "batch", "namespace": "home", "objects": [CRD, NOTE], "state": "present", "prune": True,
+         "unserved": "fail", "existing": "leave"}, False, False, connect=lambda _params: api,
+    )  # fmt: skip
+    gone(api, definitions_unless_used=["Widget"])
+    assert names(api, "CustomResourceDefinition") == {"widgets.example.com"}
 
 
 def test_an_unknown_kind_is_an_error_and_in_check_mode_a_note():

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.report import state
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.report import page, report, state
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.secret import certificate
 from hypothesis import given
 from hypothesis import strategies as st
@@ -111,3 +111,61 @@ def test_recommendations_stand_beside_what_is_asked_for() -> None:
     vpa = obj("VerticalPodAutoscaler", "web", {"targetRef": {"kind": "Deployment", "name": "web"}}, told)
     (row,) = state.recommendations([vpa], [web])
     assert (row["cpu"], row["recommended_cpu"], row["memory"]) == ("1", "80m", "-")
+
+
+def watched(target: dict[str, str], cpu: str, memory: str) -> dict[str, Any]:
+    told = {"containerName": "c", "target": {"cpu": cpu, "memory": memory}}
+    status = {"recommendation": {"containerRecommendations": [told]}}
+    spec = {"targetRef": target, "updatePolicy": {"updateMode": "Off"}}
+    return obj("VerticalPodAutoscaler", target["name"], spec, status)
+
+
+def asking(name: str, cpu: str, memory: str) -> dict[str, Any]:
+    found = obj("Pod", name, {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu, "memory": memory}}}]})
+    found["metadata"]["labels"] = {"app": name.partition("-")[0]}
+    return found
+
+
+def usage(name: str, cpu: str, memory: str) -> dict[str, Any]:
+    return {**obj("PodMetrics", name), "containers": [{"name": "c", "usage": {"cpu": cpu, "memory": memory}}]}
+
+
+def workload(kind: str, name: str) -> dict[str, Any]:
+    return obj(kind, name, {"selector": {"matchLabels": {"app": name}}, "template": {"spec": {"containers": []}}})
+
+
+def test_who_asks_too_little_stands_before_who_asks_too_much() -> None:
+    """What runs counts, which a VerticalPodAutoscaler may have changed; of several pods, the most."""
+    prometheus = workload("StatefulSet", "made")
+    prometheus["metadata"]["ownerReferences"] = [{"kind": "Prometheus", "name": "platform"}]
+    running = [workload("Deployment", name) for name in ("right", "much", "little")] + [prometheus]
+    autoscalers = [
+        watched({"kind": "Deployment", "name": "right"}, "100m", "104857600"),
+        watched({"kind": "Deployment", "name": "much"}, "66m", "100Mi"),
+        watched({"kind": "Deployment", "name": "little"}, "111m", "262144k"),
+        watched({"kind": "Prometheus", "name": "platform"}, "2", "3Gi"),
+    ]
+    pods = [asking("right-1", "100m", "100Mi"), asking("much-1", "100m", "128Mi"), asking("little-1", "100m", "256Mi")]
+    pods += [asking("little-2", "90m", "128Mi"), asking("made-0", "4", "3Gi")]
+    used = [usage("little-1", "5000001n", "1Mi"), usage("little-2", "30m", "2Mi")]
+    rows = state.recommendations(autoscalers, running, pods, used)
+    assert [row["workload"].rpartition("/")[2] for row in rows] == ["little", "much", "platform", "right"]
+    little, much, platform, right = rows
+    assert (little["cpu"], little["used_cpu"], little["recommended_cpu"]) == ("100m", "30m", "111m")
+    assert (little["verdict_cpu"], little["verdict_memory"]) == ("too little", "about right")
+    assert (much["verdict_cpu"], much["verdict_memory"], much["used_cpu"]) == ("too much", "about right", "-")
+    assert (platform["cpu"], platform["recommended_cpu"], platform["memory"]) == ("4", "2", "3Gi")
+    assert {right["verdict_cpu"], right["verdict_memory"]} == {"about right"} and right["mode"] == "Off"
+
+
+def test_of_what_nobody_can_read_it_says_so() -> None:
+    (row,) = state.recommendations([watched({"kind": "Deployment", "name": "gone"}, "1", "1Gi")], [])
+    assert (row["cpu"], row["verdict_cpu"], row["recommended_memory"]) == ("-", "unknown", "1Gi")
+
+
+def test_the_table_for_a_terminal_is_aligned() -> None:
+    lines = report.aligned(("a", "long head"), [["longer", "x"], ["y", "zz"]])
+    assert lines == ["a       long head", "------  ---------", "longer  x", "y       zz"]
+    assert report.aligned(("a",), []) == []
+    (row,) = state.recommendations([watched({"kind": "Deployment", "name": "gone"}, "1", "1Gi")], [])
+    assert len(row) == len(page.RECOMMENDATIONS)
