@@ -100,7 +100,7 @@ def test_vertical_autoscaling_its_definitions_and_its_images_are_one_version() -
     role = yaml.safe_load((ROOT / "roles/vpa/defaults/main.yml").read_text(encoding="utf-8"))
     local = yaml.safe_load((ROOT / "inventories/local/group_vars/all/vpa.yml").read_text(encoding="utf-8"))
     assert built is not None
-    wanted = {row["name"] for row in yaml.safe_load((ROOT / "images/images.yml").read_text())["images_of_vpa"]}
+    wanted = {row["name"] for row in yaml.safe_load((ROOT / "images/images.yml").read_text())["__images_of_vpa"]}
     assert {images[name]["tag"] for name in wanted} == {built[1]} and len(wanted) == 3
     assert f"-{built[1]}/" in role["vpa_definitions_source"]
     assert f"@v{built[1]}/" in local["vpa_definitions_source"]
