@@ -376,6 +376,30 @@ def test_deploy_without_a_folder_of_a_function_is_told(platform: Edge, lambdactl
     assert "nowhere is not there" in one_line(lambdactl("deploy", "nowhere").err)
 
 
+# --- run ---
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (
+            ["python-sum/lambda.toml"],
+            failure.WRONG_USE,
+            "of no language; expected a file that ends with .js, .py, .rs",
+        ),
+        (["nowhere.py"], failure.WRONG_USE, "the script nowhere.py: No such file"),
+        (["python-sum/function.py", "-d", "{"], failure.WRONG_USE, "--data is no JSON"),
+        (["python-sum/function.py"], failure.UNAVAILABLE, "there is no program docker"),
+    ],
+)
+def test_a_file_that_cannot_be_run_here_is_told(
+    lambdactl: Lambdactl, folder: Path, words: list[str], code: int, said: str
+) -> None:
+    ended = lambdactl("run", *words, PATH="/nowhere")
+    assert (ended.code, ended.out) == (code, "")
+    assert said in one_line(ended.err)
+
+
 # --- all of them ---
 
 

@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 import zipfile
 from pathlib import Path
@@ -30,8 +31,11 @@ def variables(environment: Path, edge: Edge) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "LANG": "C.UTF-8", "TERM": "xterm", "LAMBDACTL_URL": edge.url}
 
 
-def at_a_terminal(words: list[str], variables: dict[str, str], typed: bytes = b"") -> tuple[int, str]:
-    """The exit code, and all that the terminal showed. What is typed follows the first prompt."""
+def at_a_terminal(
+    words: list[str], variables: dict[str, str], typed: bytes = b"", hidden: bool = False
+) -> tuple[int, str]:
+    """The exit code, and all that the terminal showed. What is typed follows the first prompt, and where it is hidden
+    the moment from which the terminal shows nothing, as what came before that is thrown away."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [*PROGRAM, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=variables, start_new_session=True
@@ -39,7 +43,11 @@ def at_a_terminal(words: list[str], variables: dict[str, str], typed: bytes = b"
         os.close(theirs)
         shown, ends = b"", time.monotonic() + 120
         while time.monotonic() < ends:
-            if not select.select([ours], [], [], 1)[0]:
+            silent = not termios.tcgetattr(ours)[3] & termios.ECHO
+            if typed and shown.rstrip().endswith(b":") and (silent or not hidden):
+                os.write(ours, typed)
+                typed = b""
+            if not select.select([ours], [], [], 0.1)[0]:
                 continue
             try:
                 part = os.read(ours, 65536)
@@ -47,9 +55,6 @@ def at_a_terminal(words: list[str], variables: dict[str, str], typed: bytes = b"
                 assert error.errno == errno.EIO
                 break
             shown += part
-            if typed and shown.rstrip().endswith(b":"):
-                os.write(ours, typed)
-                typed = b""
             if not part:
                 break
         os.close(ours)
@@ -63,7 +68,7 @@ def test_a_terminal_has_bold_heads_unless_no_color(edge: Edge, variables: dict[s
 
 
 def test_a_key_that_is_typed_is_not_shown_nor_in_the_arguments(edge: Edge, variables: dict[str, str]) -> None:
-    code, shown = at_a_terminal(["login", edge.url, "--auth", "api-key"], variables, b"hunter2\n")
+    code, shown = at_a_terminal(["login", edge.url, "--auth", "api-key"], variables, b"hunter2\n", hidden=True)
     assert code == 0 and "logged in" in shown and "hunter2" not in shown
     assert edge.requests[0].headers["x-api-key"] == "hunter2"
 
