@@ -442,6 +442,25 @@ def test_help_says_what_a_command_does_and_what_each_option_is(lambdactl: Lambda
     assert max(map(len, ended.out.splitlines())) <= 120
 
 
+@pytest.mark.parametrize("words", [(), ("alias",), ("context",)])
+def test_without_a_command_there_is_help(lambdactl: Lambdactl, words: tuple[str, ...]) -> None:
+    assert lambdactl(*words) == lambdactl(*words, "--help")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nonsense"], "No such command 'nonsense'. See: lambdactl --help"),
+        (["rollback", "x"], "Missing argument 'ALIAS'. See: lambdactl rollback --help"),
+        (["list", "-o", "yaml"], "'yaml' is not one of 'table', 'json'. See: lambdactl list --help"),
+    ],
+)
+def test_wrong_words_are_one_line(lambdactl: Lambdactl, words: list[str], said: str) -> None:
+    ended = lambdactl(*words)
+    assert (ended.code, ended.out) == (failure.WRONG_USE, "")
+    assert one_line(ended.err).endswith(said)
+
+
 def test_the_exit_codes_of_the_help_are_those_of_the_document(lambdactl: Lambdactl) -> None:
     page = (Path(__file__).resolve().parents[3] / "docs/lambdactl.md").read_text(encoding="utf-8")
     shown = lambdactl("--help").out

@@ -11,6 +11,7 @@ from lambda_microservice_client import __version__
 from lambdactl import failure, output
 from lambdactl.commands import alias, completion, context, deploy, functions, init, invoke, login
 from lambdactl.commands import run as run_file
+from lambdactl.session import Commands
 
 _CODES = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in failure.TABLE.items())
 _EPILOG = f"""\b
@@ -35,9 +36,9 @@ Environment:
 
 
 @click.group(
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     epilog=_EPILOG,
-    no_args_is_help=True,
 )
 @click.version_option(__version__, prog_name="lambdactl", message="%(prog)s %(version)s")
 def program() -> None:

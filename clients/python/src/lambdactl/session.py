@@ -41,6 +41,13 @@ output_option = click.option(
 )
 
 
+class Commands(click.Group):
+    """Without a command it shows its help."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args or ["--help"])
+
+
 def asks(command: Command) -> Command:
     """The options of a command that asks the platform."""
     return output_option(context_option(command))

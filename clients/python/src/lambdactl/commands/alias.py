@@ -10,7 +10,7 @@ from lambdactl.failure import NOT_FOUND, Failure
 from lambdactl.weights import earlier, parse, text
 
 
-@click.group(no_args_is_help=True, short_help="Names for versions, which callers ask for.")
+@click.group(cls=session.Commands, short_help="Names for versions, which callers ask for.")
 def alias() -> None:
     """Names for versions: what callers ask for, and what moves when you do."""
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from lambdactl import contexts, output
-from lambdactl.session import output_option
+from lambdactl.session import Commands, output_option
 
 
-@click.group(no_args_is_help=True, short_help="The platforms and callers that were logged in.")
+@click.group(cls=Commands, short_help="The platforms and callers that were logged in.")
 def context() -> None:
     """The platforms and callers that `lambdactl login` has kept."""
 
