@@ -14,7 +14,9 @@ import time
 import zipfile
 from pathlib import Path
 
+import lambda_microservice_client
 import pytest
+import yaml
 
 from tests.unit.clients.edge import Edge, Reply, refusal
 from tests.unit.clients.test_client import FUNCTION
@@ -167,3 +169,8 @@ def test_the_wheel_has_the_program_and_its_templates(tmp_path: Path, variables: 
         "lambda.toml",
         "test.rs",
     ]
+
+
+def test_its_version_is_the_collection_s() -> None:
+    galaxy = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))
+    assert lambda_microservice_client.__version__ == galaxy["version"]
