@@ -203,3 +203,10 @@ def test_a_removed_context_is_forgotten_with_its_key(two: Edge, lambdactl: Lambd
     assert lambdactl("list").code == failure.WRONG_USE
     rows = json.loads(lambdactl("context", "list", "-o", "json").out)
     assert [(row["name"], row["current"], row["auth"]) for row in rows] == [("one", False, "none")]
+
+
+def test_without_a_home_it_is_said_what_takes_its_place(lambdactl: Lambdactl, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LAMBDACTL_CONFIG")
+    monkeypatch.setattr("pathlib.Path.home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    ended = lambdactl("list")
+    assert ended.code == failure.WRONG_USE and "expected HOME, LAMBDACTL_CONFIG or LAMBDACTL_URL" in one_line(ended.err)

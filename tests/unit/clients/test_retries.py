@@ -169,6 +169,8 @@ def test_a_date_of_retry_after_is_read() -> None:
         ("https://", "is no address of an edge"),
         ("https://lambda.example.com?a=1", "is no address of an edge"),
         ("https://lambda.example.com:99999", "is no address"),
+        ("https://[::1", "is no address"),
+        ("https://\x00", "is no address"),
         ("https://me:hunter2@lambda.example.com", "a user or a password in it"),
         ("http://lambda.example.com", "is not encrypted"),
     ],
@@ -188,3 +190,18 @@ def test_a_key_that_no_header_can_have_is_told_without_it(key: str) -> None:
     with pytest.raises(ValueError, match="X-API-Key") as raised:
         Client("https://localhost", api_key=key)
     assert key not in str(raised.value)
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "nonsense://127.0.0.1:1", "http://[::1"])
+def test_a_proxy_that_cannot_be_is_told(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(ValueError, match="the proxy that the environment names"):
+        Client("https://lambda.example.com")
+
+
+def test_this_machine_is_asked_without_a_proxy(edge: Edge, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    edge.replies = [DONE]
+    with client_of(edge.url, clock) as client:
+        assert client.call("python-sum", {}).version == 3

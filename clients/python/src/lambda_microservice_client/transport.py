@@ -77,7 +77,11 @@ class Transport:
                 headers[name] = _header(name, value)
         # A proxy's own loopback is not this machine's.
         proxied = urlsplit(self.url).hostname not in LOOPBACK
-        self._http = httpx.Client(headers=headers, verify=_trust(ca_file), follow_redirects=False, trust_env=proxied)
+        trust = _trust(ca_file)
+        try:
+            self._http = httpx.Client(headers=headers, verify=trust, follow_redirects=False, trust_env=proxied)
+        except (ValueError, ImportError, httpx.InvalidURL) as error:
+            raise ValueError(f"the proxy that the environment names (HTTPS_PROXY, ALL_PROXY): {error}") from None
 
     def close(self) -> None:
         self._http.close()
@@ -138,7 +142,8 @@ def checked_url(url: str, *, secret: bool) -> str:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
+        httpx.URL(url)
+    except (ValueError, httpx.InvalidURL) as error:
         raise ValueError(f"{url!r} is no address: {error}; expected https://HOST[:PORT]") from None
     if parts.username is not None or parts.password is not None:
         raise ValueError("an address with a user or a password in it is not taken; expected https://HOST[:PORT]")

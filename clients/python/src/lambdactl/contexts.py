@@ -45,7 +45,12 @@ def path() -> Path:
     """LAMBDACTL_CONFIG, else below XDG_CONFIG_HOME."""
     if given := os.environ.get("LAMBDACTL_CONFIG"):
         return Path(given)
-    home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    try:
+        home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    except RuntimeError:
+        raise Failure(
+            "there is no home for the file of contexts; expected HOME, LAMBDACTL_CONFIG or LAMBDACTL_URL"
+        ) from None
     return Path(home) / "lambdactl" / "contexts.json"
 
 

@@ -73,7 +73,7 @@ def of_words(words: Iterable[str], begin: Any) -> dict[str, Any]:
         named.add(name)
         try:
             found[name] = _strict(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             found[name] = value
     return found
 

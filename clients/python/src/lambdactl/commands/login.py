@@ -73,7 +73,7 @@ def _by_environment() -> str:
 def _secret(kind: str, file: Path | None) -> str:
     word = _WORDS[kind]
     if file is not None and str(file) == "-":
-        secret = sys.stdin.read()
+        secret = sys.stdin.buffer.read().decode("utf-8", "replace")  # what is no text is no header either
     elif file is not None:
         try:
             secret = file.read_text(encoding="utf-8")
