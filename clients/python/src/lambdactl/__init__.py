@@ -1,0 +1,1 @@
+"""lambdactl, the command line of the lambda platform."""
