@@ -45,7 +45,7 @@ async fn it_is_idempotent_and_two_at_once_are_safe() {
     }
     let who_did = outputs
         .iter()
-        .filter(|output| log(output).contains("[1, 2, 3]"))
+        .filter(|output| log(output).contains("[1, 2, 3, 4]"))
         .count();
     assert_eq!(who_did, 1, "{outputs:?}");
     let again = command(postgres, "migrate");
@@ -59,7 +59,7 @@ async fn it_is_idempotent_and_two_at_once_are_safe() {
         postgres
             .count("SELECT count(*) FROM meta.schema_migrations")
             .await,
-        3
+        4
     );
     // This month and two more, of each log.
     let partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent IN ('meta.request_logs'::regclass, 'meta.error_logs'::regclass)";
@@ -72,7 +72,7 @@ async fn a_changed_migration_is_refused_and_nothing_is_changed() {
     let mut connection = postgres.connection("migrator").await.unwrap();
     let mut changed = migrations();
     changed[1] = migration(2, "sessions", "CREATE TABLE meta.changed (a int)");
-    changed.push(migration(4, "further", "CREATE TABLE meta.further (a int)"));
+    changed.push(migration(5, "further", "CREATE TABLE meta.further (a int)"));
     let error = migrate(&mut connection, changed).await.unwrap_err().0;
     assert!(
         error.starts_with("migration 2 (sessions) is not what was applied"),
@@ -88,14 +88,14 @@ async fn a_failing_migration_leaves_nothing_and_can_be_repeated() {
     let postgres = Postgres::migrated().await;
     let with = |sql: &'static str| {
         let mut all = migrations();
-        all.push(migration(4, "further", sql));
+        all.push(migration(5, "further", sql));
         all
     };
     let broken = "CREATE TABLE meta.half (a int); SELECT 1 FROM meta.missing";
     let mut connection = postgres.connection("migrator").await.unwrap();
     let error = migrate(&mut connection, with(broken)).await.unwrap_err().0;
     assert!(
-        error.contains("migration 4 (further) failed and was rolled back"),
+        error.contains("migration 5 (further) failed and was rolled back"),
         "{error}"
     );
     assert!(error.contains("\"meta.missing\" does not exist"), "{error}");
@@ -113,7 +113,7 @@ async fn a_failing_migration_leaves_nothing_and_can_be_repeated() {
     assert_eq!(
         repaired,
         Migrated {
-            applied: vec![4],
+            applied: vec![5],
             newer: vec![]
         }
     );
@@ -123,7 +123,7 @@ async fn a_failing_migration_leaves_nothing_and_can_be_repeated() {
         older,
         Migrated {
             applied: vec![],
-            newer: vec![4]
+            newer: vec![5]
         }
     );
 }
