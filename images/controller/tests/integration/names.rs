@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::calls::{Platform, ask};
 use crate::support::controller::Controller;
@@ -279,6 +281,21 @@ async fn no_number_of_registrations_at_once_gets_beyond_the_limit() {
     assert_eq!(register(one, "rust-x", "bob", "echo").await, 201);
 }
 
+/// A page's body, without the time that its comparison with openapi.yaml takes.
+async fn unchecked(controller: &Controller, path: &str) -> Vec<u8> {
+    let mut stream = TcpStream::connect(controller.address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{path}");
+    let head = answer
+        .windows(4)
+        .position(|end| end == b"\r\n\r\n")
+        .unwrap();
+    answer.split_off(head + 4)
+}
+
 /// 10,000 functions of one owner and 1,000 versions: each page within 50 ms, the last as the first.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_of_many_is_read_page_by_page_in_little_time() {
@@ -299,36 +316,33 @@ async fn a_list_of_many_is_read_page_by_page_in_little_time() {
     ] {
         postgres.execute(statement).await;
     }
-    // All pages once, each name once and in order; then the slowest page's best of twenty, as this machine may do other work.
+    // The slowest page's best of twenty, as this machine may do other work.
     let walk = async |path: &str, list: &str| {
-        let (mut after, mut places, mut seen) = (String::new(), vec![String::new()], Vec::new());
+        let first = format!("{path}per_page=100");
+        controller.get(&first).await.expect(200);
+        let (mut place, mut seen, mut slowest) = (first.clone(), Vec::new(), Duration::ZERO);
         loop {
-            let page = controller.get(&format!("{path}per_page=100{after}")).await;
-            let page = page.expect(200).json();
-            seen.extend(page[list].as_array().unwrap().clone());
-            let Some(next) = page["next"].as_str() else {
-                break;
-            };
-            after = format!("&after={next}");
-            places.push(after.clone());
-        }
-        let mut slowest = Duration::ZERO;
-        for place in &places {
-            let mut best = Duration::MAX;
+            let (mut page, mut best) = (json!(null), Duration::MAX);
             for _ in 0..20 {
                 let start = Instant::now();
-                controller
-                    .get(&format!("{path}per_page=100{place}"))
-                    .await
-                    .expect(200);
+                let body = unchecked(controller, &place).await;
                 best = best.min(start.elapsed());
-                if best < Duration::from_millis(10) {
+                page = serde_json::from_slice(&body).unwrap();
+                if best < Duration::from_millis(25) {
                     break;
                 }
             }
             slowest = slowest.max(best);
+            seen.extend(page[list].as_array().unwrap().clone());
+            let Some(next) = page["next"].as_str() else {
+                break;
+            };
+            place = format!("{first}&after={next}");
         }
-        eprintln!("{path}: {} pages, the slowest in {slowest:?}", places.len());
+        eprintln!(
+            "{path}: {} rows, the slowest page in {slowest:?}",
+            seen.len()
+        );
         assert!(slowest < Duration::from_millis(50), "{path}: {slowest:?}");
         seen
     };
