@@ -1,5 +1,7 @@
 //! The HTTP API. openapi.yaml describes it, and a test holds the two together.
 
+mod call;
+mod environment;
 mod first_answers;
 mod functions;
 mod idempotency;
@@ -32,7 +34,7 @@ use crate::account::Account;
 use crate::bodies::{self, Bodies};
 use crate::config::Config;
 use crate::database::Database;
-use crate::database::functions::FunctionStore;
+use crate::database::functions::{Code, FunctionStore};
 use crate::database::records::{Records, Row, SessionRow};
 use crate::error::ApiError;
 use crate::language::{Language, PerLanguage};
@@ -83,9 +85,13 @@ impl Api {
         if let Some(database) = &database {
             database.watch(&mut tasks);
         }
-        let functions = database
-            .clone()
-            .map(|database| FunctionStore::new(database, config.max_functions_per_user));
+        let functions = database.clone().map(|database| {
+            FunctionStore::new(
+                database,
+                config.max_functions_per_user,
+                config.max_versions_per_function,
+            )
+        });
         let redis = Arc::new(RedisMaster::new(&config.redis, metrics.clone()));
         let executions = || Semaphore::new(config.max_concurrent_executions);
         let bodies = Arc::new(Bodies::new(config.max_bodies_in_memory));
@@ -124,12 +130,21 @@ pub enum Operation {
     ShowFunction,
     RegisterFunction,
     RemoveFunction,
+    CallFunction,
+    ListVersions,
+    ListAliases,
+    ShowAlias,
+    SetAlias,
+    RemoveAlias,
     Health,
     Ready,
 }
 
+const FUNCTIONS: &str = "/api/v1/functions";
+const OWNED: &str = "/api/v1/functions/{owner}";
+
 impl Operation {
-    pub const ALL: [Operation; 9] = [
+    pub const ALL: [Operation; 15] = [
         Operation::Initialize,
         Operation::Execute,
         Operation::Session,
@@ -137,6 +152,12 @@ impl Operation {
         Operation::ShowFunction,
         Operation::RegisterFunction,
         Operation::RemoveFunction,
+        Operation::CallFunction,
+        Operation::ListVersions,
+        Operation::ListAliases,
+        Operation::ShowAlias,
+        Operation::SetAlias,
+        Operation::RemoveAlias,
         Operation::Health,
         Operation::Ready,
     ];
@@ -146,23 +167,40 @@ impl Operation {
             Operation::Initialize => "/api/v1/initialize",
             Operation::Execute => "/api/v1/execute/{request_id}",
             Operation::Session => "/api/v1/sessions/{request_id}",
-            Operation::ListFunctions => "/api/v1/functions",
-            Operation::ShowFunction | Operation::RegisterFunction | Operation::RemoveFunction => {
-                "/api/v1/functions/{language_title}"
+            Operation::ListFunctions => FUNCTIONS,
+            Operation::ShowFunction
+            | Operation::RegisterFunction
+            | Operation::RemoveFunction
+            | Operation::CallFunction => "/api/v1/functions/{language_title}",
+            Operation::ListVersions => "/api/v1/functions/{language_title}/versions",
+            Operation::ListAliases => "/api/v1/functions/{language_title}/aliases",
+            Operation::ShowAlias | Operation::SetAlias | Operation::RemoveAlias => {
+                "/api/v1/functions/{language_title}/aliases/{alias}"
             }
             Operation::Health => "/health",
             Operation::Ready => "/ready",
         }
     }
 
+    /// All paths: what concerns one function has another, with the function's owner.
+    pub fn paths(self) -> impl Iterator<Item = String> {
+        let path = self.path();
+        let one = path.strip_prefix(FUNCTIONS).filter(|rest| !rest.is_empty());
+        let owned = one.map(|rest| format!("{OWNED}{rest}"));
+        [path.to_owned()].into_iter().chain(owned)
+    }
+
     pub const fn method(self) -> Method {
         match self {
-            Operation::Initialize | Operation::Execute => Method::POST,
-            Operation::RegisterFunction => Method::PUT,
-            Operation::RemoveFunction => Method::DELETE,
+            Operation::Initialize | Operation::Execute | Operation::CallFunction => Method::POST,
+            Operation::RegisterFunction | Operation::SetAlias => Method::PUT,
+            Operation::RemoveFunction | Operation::RemoveAlias => Method::DELETE,
             Operation::Session
             | Operation::ListFunctions
             | Operation::ShowFunction
+            | Operation::ListVersions
+            | Operation::ListAliases
+            | Operation::ShowAlias
             | Operation::Health
             | Operation::Ready => Method::GET,
         }
@@ -177,6 +215,12 @@ impl Operation {
             Operation::ShowFunction => "show_function",
             Operation::RegisterFunction => "register_function",
             Operation::RemoveFunction => "remove_function",
+            Operation::CallFunction => "call_function",
+            Operation::ListVersions => "list_versions",
+            Operation::ListAliases => "list_aliases",
+            Operation::ShowAlias => "show_alias",
+            Operation::SetAlias => "set_alias",
+            Operation::RemoveAlias => "remove_alias",
             Operation::Health => "health",
             Operation::Ready => "ready",
         }
@@ -195,6 +239,12 @@ impl Operation {
             Operation::ShowFunction => get(functions::show),
             Operation::RegisterFunction => put(functions::register),
             Operation::RemoveFunction => delete(functions::remove),
+            Operation::CallFunction => post(call::call),
+            Operation::ListVersions => get(functions::list_versions),
+            Operation::ListAliases => get(functions::list_aliases),
+            Operation::ShowAlias => get(functions::show_alias),
+            Operation::SetAlias => put(functions::set_alias),
+            Operation::RemoveAlias => delete(functions::remove_alias),
             Operation::Health => get(health),
             Operation::Ready => get(readiness),
         }
@@ -208,7 +258,9 @@ pub fn router(api: Arc<Api>) -> Router {
         if !operation.is_probe() {
             handler = handler.route_layer(from_fn_with_state(api.clone(), admit));
         }
-        router = router.route(operation.path(), handler);
+        for path in operation.paths() {
+            router = router.route(&path, handler.clone());
+        }
     }
     router
         .method_not_allowed_fallback(|| ready(ApiError::method_not_allowed()))
@@ -288,8 +340,8 @@ struct InitializeBody<'a> {
     script_content: Option<&'a RawValue>,
 }
 
-fn present<'de, D: Deserializer<'de>>(json: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(json).map(Some)
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(json: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(json).map(Some)
 }
 
 #[derive(Serialize)]
@@ -314,22 +366,26 @@ async fn initialize(
     let context = body
         .context
         .checked("context", api.config.max_context_size)?;
-    let (stored, function_version);
+    let (stored, registered);
     let (script_content, script_size) = match body.script_content {
         Some(script) => {
-            function_version = None;
+            registered = None;
             (
                 script,
                 checked_script(script, api.config.max_script_size)?.len(),
             )
         }
         None => {
-            let script = functions::registered_script(&api, &name).await?;
-            function_version = Some(script.version);
+            let script = functions::registered_script(&api, &name, user_id.as_deref()).await?;
             stored = json_string(&script.content)?;
-            (&*stored, script.content.len())
+            let size = script.content.len();
+            registered = Some(script);
+            (&*stored, size)
         }
     };
+    let registered = registered.as_ref();
+    let environment = registered.and_then(|script| script.environment.as_deref());
+    let context = environment::within(context, environment)?;
     let request_id = Uuid::new_v4();
     facts.set_request_id(request_id, user_id.as_deref());
     let created_at = now_in_milliseconds();
@@ -341,7 +397,10 @@ async fn initialize(
         created_at,
         expires_at,
         script_size,
-        context,
+        time_limit_ms: registered
+            .and_then(|script| script.time_limit)
+            .map(|limit| limit.as_millis() as u64),
+        context: &context,
     };
     let expiry = api.config.session_expiry;
     let saved = session::save(
@@ -367,7 +426,7 @@ async fn initialize(
         language,
         language_title: name.title,
         user_id,
-        function_version,
+        function_version: registered.map(|script| script.version),
         script_size_bytes: script_size,
         created_at,
         expires_at,
@@ -417,6 +476,9 @@ struct ExecuteBody<'a> {
 struct Executed {
     result: Box<RawValue>,
     request_id: Uuid,
+    /// Of the function, where one was called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<i64>,
     execution_time_ms: serde_json::Number,
     memory_usage_bytes: u64,
 }
@@ -441,14 +503,14 @@ async fn execute(
     facts.set_request_id(request_id, session.user_id.as_deref());
     facts.set_language(session.language);
     let owner = Owner {
-        caller: caller(&session, request_id),
+        caller: caller(session.user_id.as_deref(), request_id),
         account: account.clone(),
     };
     let longest = api.config.runtime_call_timeout();
     let asked = Asked {
         request_id,
         body,
-        stored,
+        work: Work::Session(stored),
         owner,
         time_limit,
         trace,
@@ -459,7 +521,7 @@ async fn execute(
     let Some(key) = idempotency_key else {
         return asked.run(&api).await;
     };
-    let limit = time_limit.map_or_else(String::new, |limit| limit.as_nanos().to_string());
+    let limit = limit_text(time_limit);
     let whole_request = [&request_id.as_bytes()[..], limit.as_bytes(), &*asked.body];
     let key = idempotency::Key::new(account, &asked.owner.caller, &key, &whole_request);
     let work = {
@@ -469,11 +531,27 @@ async fn execute(
     idempotency::once(&api, key, longest, work).await
 }
 
-/// An execution that its session's owner asks for.
+/// As a part of what an Idempotency-Key stands for.
+fn limit_text(limit: Option<Duration>) -> String {
+    limit.map_or_else(String::new, |limit| limit.as_nanos().to_string())
+}
+
+/// What is to be executed.
+enum Work {
+    Session(StoredSession),
+    /// A version of a function; the context is in the body.
+    Call {
+        language: Language,
+        version: i64,
+        code: Arc<Code>,
+    },
+}
+
+/// An execution that somebody asks for who may.
 struct Asked {
     request_id: Uuid,
     body: ReceivedBody,
-    stored: StoredSession,
+    work: Work,
     owner: Owner,
     time_limit: Option<Duration>,
     trace: TraceContext,
@@ -485,20 +563,42 @@ impl Asked {
     /// Once the body is checked.
     async fn run(mut self, api: &Api) -> Result<Response, ApiError> {
         let room = self.body.room.take();
-        let session = self.stored.session().map_err(unreadable)?;
-        let language = session.language;
+        let (session, body, context);
+        let (language, version, own_limit, execution) = match &self.work {
+            Work::Session(stored) => {
+                session = stored.session().map_err(unreadable)?;
+                let execution = Execution {
+                    request_id: self.request_id,
+                    params: request::parse::<ExecuteBody<'_>>(&self.body)?.params.text(),
+                    context: session.context,
+                    script_content: stored.script().map_err(unreadable)?,
+                };
+                (session.language, None, session.time_limit(), execution)
+            }
+            Work::Call {
+                language,
+                version,
+                code,
+            } => {
+                body = request::parse::<call::CallBody<'_>>(&self.body)?;
+                context = environment::within(body.context.text(), code.environment.as_deref())?;
+                let execution = Execution {
+                    request_id: self.request_id,
+                    params: body.params.text(),
+                    context: &context,
+                    script_content: &code.script,
+                };
+                (*language, Some(*version), code.time_limit, execution)
+            }
+        };
         let Ok(_permit) = api.executions.get(language).try_acquire() else {
             let message = format!("too many {language} executions at once");
             return Err(shed(api, "executions", &message));
         };
-        let execution = Execution {
-            request_id: self.request_id,
-            params: request::parse::<ExecuteBody<'_>>(&self.body)?.params.text(),
-            context: session.context,
-            script_content: self.stored.script().map_err(unreadable)?,
-        };
-        // The caller's limit is the script's: a slow body or a failover of Redis takes nothing of it.
-        let deadline = match self.time_limit {
+        // The caller's, or the function's where that is shorter; both may be absent.
+        let time_limit = [self.time_limit, own_limit].into_iter().flatten().min();
+        // The limit is the script's: a slow body or a failover of Redis takes nothing of it.
+        let deadline = match time_limit {
             Some(limit) => self
                 .deadline
                 .min(Instant::now() + api.config.call_timeout(limit)),
@@ -507,7 +607,7 @@ impl Asked {
         let order = Order {
             language,
             owner: self.owner,
-            time_limit: self.time_limit,
+            time_limit,
             deadline,
             trace: &self.trace,
             room,
@@ -519,6 +619,7 @@ impl Asked {
         let answer = serde_json::to_vec(&Executed {
             result: executed.result,
             request_id: self.request_id,
+            version,
             execution_time_ms: executed.execution_time_ms,
             memory_usage_bytes: executed.memory_usage_bytes,
         });
@@ -528,9 +629,9 @@ impl Asked {
     }
 }
 
-/// Who may share a process: a user's executions, or without a user those of one session.
-fn caller(session: &Session<'_>, request_id: Uuid) -> HeaderValue {
-    let caller = match session.user_id.as_deref() {
+/// Who may share a process: a user's executions, or without a user those of one session, or one call alone.
+fn caller(user_id: Option<&str>, request_id: Uuid) -> HeaderValue {
+    let caller = match user_id {
         Some(user_id) => format!("user {user_id}"),
         None => format!("session {request_id}"),
     };

@@ -80,7 +80,7 @@ impl Database {
 
     async fn look(&self) -> Result<(), sqlx::Error> {
         let mut transaction = self.begin().await?;
-        sqlx::query("SELECT FROM meta.functions LIMIT 0")
+        sqlx::query("SELECT FROM meta.function_versions LIMIT 0")
             .persistent(false)
             .execute(&mut *transaction)
             .await?;

@@ -110,6 +110,7 @@ async fn maintain_with(
         partitions_made = ?maintained.made,
         partitions_dropped = ?maintained.dropped,
         sessions_removed = maintained.sessions_removed,
+        names_released = maintained.names_released,
         "maintained"
     );
     Ok(())

@@ -25,11 +25,18 @@ pub struct Session<'a> {
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
     pub script_size: usize,
+    /// Of the function that it was made of, where that has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_limit_ms: Option<u64>,
     #[serde(borrow)]
     pub context: &'a RawValue,
 }
 
 impl Session<'_> {
+    pub fn time_limit(&self) -> Option<Duration> {
+        self.time_limit_ms.map(Duration::from_millis)
+    }
+
     /// A session that was made for a user is that user's alone; one that was made for nobody belongs to whoever has
     /// its id.
     pub fn belongs_to(&self, user_id: Option<&str>) -> bool {
@@ -115,6 +122,7 @@ mod tests {
             created_at: now,
             expires_at: now,
             script_size: 3,
+            time_limit_ms: Some(250),
             context: &context,
         };
         let stored = StoredSession {
@@ -123,6 +131,7 @@ mod tests {
         };
         let back = stored.session().unwrap();
         assert_eq!(back.context.get(), context.get());
+        assert_eq!(back.time_limit(), Some(Duration::from_millis(250)));
         assert_eq!(stored.script().unwrap().get(), script.get());
         assert_eq!(back.language_title, "python-\"x");
         assert_eq!((back.language, back.created_at), (Language::Python, now));

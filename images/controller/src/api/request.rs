@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{FromRequestParts, Request};
+use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use lambda_common::body::discard;
@@ -18,6 +18,7 @@ use super::observe::Facts;
 use super::{Api, Operation, SHED_RETRY_AFTER, shed};
 use crate::account::Account;
 use crate::bodies::{self, NoRoom, Room, Unread};
+use crate::database::functions::{FunctionName, Selector};
 use crate::error::ApiError;
 use crate::language::Language;
 
@@ -49,12 +50,6 @@ impl<S: Sync> FromRequestParts<S> for LanguageTitle {
 }
 
 impl LanguageTitle {
-    /// The last part of the path of a request about one function. It needs no percent-encoding, so has one spelling.
-    pub fn in_path(path: &str) -> Result<Self, ApiError> {
-        let last = path.rsplit('/').next().unwrap_or_default();
-        LanguageTitle::parse(last, "the language_title in the path")
-    }
-
     fn parse(text: &str, what: &str) -> Result<Self, ApiError> {
         let (language, title) = text.split_once('-').unwrap_or((text, ""));
         let Some(language) = Language::from_name(language) else {
@@ -79,6 +74,130 @@ impl LanguageTitle {
     }
 }
 
+/// The path of a request about one function. Its title and an alias need no percent-encoding, so have one spelling.
+pub struct FunctionPath {
+    pub name: FunctionName,
+    pub language: Language,
+    alias: Option<String>,
+}
+
+impl<S: Sync> FromRequestParts<S> for FunctionPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let matched = parts.extensions.get::<MatchedPath>();
+        let template = matched.map_or("", MatchedPath::as_str);
+        let path = FunctionPath::parse(template, parts.uri.path())?;
+        if let Some(facts) = parts.extensions.get::<std::sync::Arc<Facts>>() {
+            facts.set_language(path.language);
+        }
+        Ok(path)
+    }
+}
+
+impl FunctionPath {
+    /// `template` is the path with its placeholders.
+    fn parse(template: &str, path: &str) -> Result<Self, ApiError> {
+        let part = |placeholder: &str| {
+            let mut parts = template.split('/').zip(path.split('/'));
+            parts.find_map(|(place, part)| (place == placeholder).then_some(part))
+        };
+        let title = part("{language_title}").unwrap_or_default();
+        let title = LanguageTitle::parse(title, "the language_title in the path")?;
+        let owner = part("{owner}").map(|encoded| {
+            let decoded = percent_decoded(encoded);
+            check_user_id(&decoded, "the owner in the path")?;
+            Ok(decoded)
+        });
+        let name = FunctionName {
+            owner: owner.transpose()?,
+            title: title.title,
+        };
+        let (language, alias) = (title.language, part("{alias}").map(str::to_owned));
+        Ok(FunctionPath {
+            name,
+            language,
+            alias,
+        })
+    }
+
+    pub fn alias(&self) -> Result<&str, ApiError> {
+        let alias = self.alias.as_deref().unwrap_or_default();
+        if is_alias(alias) && alias != LATEST {
+            return Ok(alias);
+        }
+        Err(ApiError::invalid(format!(
+            "the alias in the path must be a letter and then letters, digits, dots, dashes and underscores, \
+             {LONGEST_ALIAS} characters at most, and not {LATEST}"
+        )))
+    }
+}
+
+const LATEST: &str = "latest";
+const LONGEST_ALIAS: usize = 63;
+
+fn is_alias(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    text.len() <= LONGEST_ALIAS
+        && text
+            .bytes()
+            .next()
+            .is_some_and(|byte| byte.is_ascii_alphabetic())
+        && text.bytes().all(plain)
+}
+
+/// The number of a version, in its one spelling.
+pub fn version_number(text: &str) -> Option<i64> {
+    let number: i64 = text.parse().ok()?;
+    (number > 0 && number.to_string() == text).then_some(number)
+}
+
+/// The query's `version`.
+pub fn selector(text: &str) -> Result<Selector, ApiError> {
+    if text == LATEST {
+        Ok(Selector::Latest)
+    } else if let Some(number) = version_number(text) {
+        Ok(Selector::Number(number))
+    } else if is_alias(text) {
+        Ok(Selector::Alias(text.to_owned()))
+    } else {
+        Err(ApiError::invalid(format!(
+            "version must be the number of a version, {LATEST} or an alias; it is {text:?}"
+        )))
+    }
+}
+
+/// What is no percent-encoding of bytes of ASCII stays as it is, which is no user's id.
+fn percent_decoded(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut decoded = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let byte = part
+            .get(..2)
+            .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        let byte = byte.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match byte.filter(u8::is_ascii_graphic) {
+            Some(byte) => {
+                decoded.push(char::from(byte));
+                decoded += &part[2..];
+            }
+            // Not visible ASCII, and so refused.
+            None => decoded += "\u{fffd}",
+        }
+    }
+    decoded
+}
+
+pub fn check_user_id(text: &str, what: &str) -> Result<(), ApiError> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if text.is_empty() || text.len() > LONGEST_USER_ID || !plain {
+        return Err(ApiError::invalid(format!(
+            "{what} must be 1 to {LONGEST_USER_ID} visible ASCII characters"
+        )));
+    }
+    Ok(())
+}
+
 /// The header `X-User-ID`, where there is one. The edge decides whether it can be trusted.
 pub struct UserId(pub Option<String>);
 
@@ -88,12 +207,7 @@ impl<S: Sync> FromRequestParts<S> for UserId {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let user_id = single_header(&parts.headers, "X-User-ID")?;
         if let Some(user_id) = user_id {
-            let plain = user_id.bytes().all(|byte| byte.is_ascii_graphic());
-            if user_id.is_empty() || user_id.len() > LONGEST_USER_ID || !plain {
-                return Err(ApiError::invalid(format!(
-                    "X-User-ID must be 1 to {LONGEST_USER_ID} visible ASCII characters"
-                )));
-            }
+            check_user_id(user_id, "X-User-ID")?;
             if let Some(facts) = parts.extensions.get::<std::sync::Arc<Facts>>() {
                 facts.set_user(user_id);
             }
@@ -138,18 +252,24 @@ pub fn time_limit(headers: &HeaderMap, most: Duration) -> Result<Option<Duration
     let Some(text) = single_header(headers, "X-Timeout-Seconds")? else {
         return Ok(None);
     };
-    let limit = text.trim().parse().ok().and_then(|seconds| {
-        // Fails for what is negative, infinite or no number.
-        Duration::try_from_secs_f64(seconds).ok()
-    });
-    match limit {
-        Some(limit) if (SHORTEST_TIME_LIMIT..=most).contains(&limit) => Ok(Some(limit)),
-        _ => Err(ApiError::invalid(format!(
+    let limit = text.trim().parse().ok();
+    match limit.and_then(|seconds| within(seconds, most)) {
+        Some(limit) => Ok(Some(limit)),
+        None => Err(ApiError::invalid(format!(
             "X-Timeout-Seconds must be a number of seconds from {} to {}; it is {text:?}",
             SHORTEST_TIME_LIMIT.as_secs_f64(),
             most.as_secs_f64()
         ))),
     }
+}
+
+/// So many seconds, where a script may run for that long.
+pub fn within(seconds: f64, most: Duration) -> Option<Duration> {
+    // Fails for what is negative, infinite or no number.
+    let limit = Duration::try_from_secs_f64(seconds).ok()?;
+    (SHORTEST_TIME_LIMIT..=most)
+        .contains(&limit)
+        .then_some(limit)
 }
 
 /// The last part of the path of a request about one session.
@@ -253,6 +373,12 @@ fn no_room(api: &Api, why: NoRoom) -> ApiError {
 }
 
 pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+    if let Err(error) = std::str::from_utf8(body) {
+        return Err(ApiError::invalid(format!(
+            "the body is not UTF-8 from byte {} on",
+            error.valid_up_to()
+        )));
+    }
     // serde would also read a struct from an array of its fields.
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return Err(ApiError::invalid("the body must be a JSON object"));
@@ -305,7 +431,7 @@ impl Operation {
         let on_path = || {
             Operation::ALL
                 .into_iter()
-                .filter(|operation| operation.path() == path)
+                .filter(|operation| operation.paths().any(|known| known == path))
         };
         on_path()
             .find(|operation| operation.method() == wanted)
@@ -343,6 +469,65 @@ mod tests {
         }
         let message = LanguageTitle::parse("ruby-x", "it").err().unwrap().message;
         assert!(message.contains("nodejs, python, rust"), "{message}");
+    }
+
+    #[test]
+    fn a_function_is_named_with_its_owner_or_without() {
+        let parse = |template: &str, path: &str| {
+            let path = FunctionPath::parse(template, path)?;
+            Ok::<_, ApiError>((path.name.owner, path.name.title, path.alias))
+        };
+        let owned = "/api/v1/functions/{owner}/{language_title}/aliases/{alias}";
+        assert_eq!(
+            parse(owned, "/api/v1/functions/a%2fb%25%7E/rust-x/aliases/live").unwrap(),
+            (
+                Some("a/b%~".to_owned()),
+                "rust-x".to_owned(),
+                Some("live".to_owned())
+            )
+        );
+        let plain = "/api/v1/functions/{language_title}";
+        let named = parse(plain, "/api/v1/functions/rust-x").unwrap();
+        assert_eq!(named, (None, "rust-x".to_owned(), None));
+        let long = "x".repeat(129);
+        for owner in [
+            "", "a%", "a%2", "a%zz", "%00", "%20", "%C3%A4", "%+1", &long,
+        ] {
+            let path = format!("/api/v1/functions/{owner}/rust-x/aliases/live");
+            let error = parse(owned, &path).unwrap_err().message;
+            assert!(
+                error.starts_with("the owner in the path"),
+                "{owner}: {error}"
+            );
+        }
+        assert!(parse(plain, "/api/v1/functions/%72ust-x").is_err());
+    }
+
+    #[test]
+    fn a_version_is_a_number_latest_or_an_alias() {
+        assert_eq!(selector("latest").unwrap(), Selector::Latest);
+        assert_eq!(selector("7").unwrap(), Selector::Number(7));
+        let most = selector("9223372036854775807").unwrap();
+        assert_eq!(most, Selector::Number(i64::MAX));
+        let alias = Selector::Alias("live-1.a_b".to_owned());
+        assert_eq!(selector("live-1.a_b").unwrap(), alias);
+        let long = "x".repeat(64);
+        for wrong in [
+            "",
+            "0",
+            "-1",
+            "+1",
+            "07",
+            "1.0",
+            "9223372036854775808",
+            "a b",
+            "a/b",
+            "\u{e4}",
+            &long,
+        ] {
+            let message = selector(wrong).unwrap_err().message;
+            assert!(message.contains("latest or an alias"), "{message}");
+        }
     }
 
     #[test]

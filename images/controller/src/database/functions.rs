@@ -1,279 +1,453 @@
-//! Functions: scripts that are registered under the name with which they are initialized.
+//! Functions: scripts that are registered under a name, each in versions that never change.
 
+mod aliases;
+mod calls;
+mod registration;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 use sqlx::{Row, error::BoxDynError};
+use tokio::sync::Mutex;
+
+pub use aliases::{Alias, AliasSet, Denied};
+pub use calls::{Callable, Code, NoVersion, Selector};
+pub use registration::{RESERVED_DAYS, Registered, Registration};
 
 use super::{Database, DatabaseUnavailable};
 use crate::language::Language;
+use calls::Caches;
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// How a function is named: with its owner, or without, which means the caller's own or else the one that holds that name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FunctionName {
+    pub owner: Option<String>,
+    pub title: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Function {
     pub language_title: String,
+    pub owner: String,
+    /// Whether the name without an owner leads here.
+    pub holds_plain_name: bool,
     pub language: Language,
-    /// Counts the scripts that it has had.
+    /// The newest: counts the versions that it has had.
     pub version: i64,
     pub script_size_bytes: i64,
     /// In hexadecimal.
     pub script_sha256: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<f64>,
+    /// For its owner alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub visibility: Option<Visibility>,
+    /// For its owner alone, and in no list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment: Option<BTreeMap<String, String>>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
 
-/// What `function` reads. Timestamps are milliseconds since the epoch.
-macro_rules! select_functions {
-    ($rest:literal) => {
-        concat!(
-            "SELECT f.language_title, f.language, f.version, s.size_bytes, encode(s.sha256, 'hex'), ",
-            "(extract(epoch FROM f.created_at) * 1000)::bigint, ",
-            "(extract(epoch FROM f.updated_at) * 1000)::bigint ",
-            "FROM meta.functions f JOIN meta.scripts s USING (language_title) ",
-            $rest
-        )
-    };
+/// Who sees and uses a function beside its owner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Visibility {
+    Private,
+    Shared,
+    Callers(Vec<String>),
 }
 
+impl Visibility {
+    const fn name(&self) -> &'static str {
+        match self {
+            Visibility::Private => "private",
+            Visibility::Shared => "shared",
+            Visibility::Callers(_) => "callers",
+        }
+    }
+
+    fn callers(&self) -> &[String] {
+        match self {
+            Visibility::Callers(callers) => callers,
+            _ => &[],
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Version {
+    pub version: i64,
+    pub script_size_bytes: i64,
+    pub script_sha256: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<f64>,
+    pub created_at: Timestamp,
+}
+
+/// The newest version, as a session begins with it.
 pub struct Script {
     pub content: Vec<u8>,
     pub version: i64,
+    pub time_limit: Option<Duration>,
+    /// An object of texts, where there are some.
+    pub environment: Option<Box<RawValue>>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-pub enum Registered {
-    Created(Function),
-    /// Also where the script is the one that was there.
-    Replaced(Function),
-    /// The name is another user's.
-    NotYours,
-    /// The user has as many functions as a user may have.
-    TooMany,
+/// Which functions a list has.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted<'a> {
+    pub language: Option<Language>,
+    pub owner: Option<&'a str>,
+    /// Who asks.
+    pub user: Option<&'a str>,
+}
+
+/// Where a page begins.
+#[derive(Clone, Copy, Debug)]
+pub enum From<'a> {
+    /// So many functions are before it.
+    Offset(i64),
+    /// After this name and owner.
+    After(&'a str, &'a str),
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Removed {
     Gone,
-    NotThere,
-    NotYours,
+    Denied(Denied),
 }
+
+/// Timestamps are milliseconds since the epoch. `$1` is who asks.
+macro_rules! function_columns {
+    ($environment:literal) => {
+        concat!(
+            "f.name, f.language, f.version, v.size_bytes, encode(v.sha256, 'hex'), ",
+            "(extract(epoch FROM f.created_at) * 1000)::bigint, ",
+            "(extract(epoch FROM f.updated_at) * 1000)::bigint, ",
+            "f.owner, f.language_title = f.name, v.timeout_ms, ",
+            "CASE WHEN f.owner = $1 THEN f.visibility END, f.callers, ",
+            $environment
+        )
+    };
+}
+
+/// Of a function `f`: whether `$1` sees it.
+macro_rules! seen {
+    () => {
+        "(f.visibility = 'shared' OR f.owner = $1 OR (f.visibility = 'callers' AND $1 = ANY (f.callers)))"
+    };
+}
+
+/// The function `f` whose name is `$2` with the owner `$3`, or without one where that is null, as `$1` sees it.
+macro_rules! named {
+    ($what:expr, $joined:literal) => {
+        concat!(
+            "SELECT ",
+            $what,
+            " FROM meta.functions f ",
+            $joined,
+            " WHERE f.name = $2 AND CASE WHEN $3::text IS NULL THEN f.owner = $1 OR f.language_title = $2 ELSE f.owner = $3 END AND ",
+            seen!(),
+            " ORDER BY f.owner = $1 DESC NULLS LAST LIMIT 1"
+        )
+    };
+}
+use {named, seen};
+
+/// What a list has: `$2` language, `$3` owner.
+macro_rules! wanted {
+    () => {
+        concat!(
+            "($2::text IS NULL OR f.language = $2) AND ($3::text IS NULL OR f.owner = $3) AND ",
+            seen!()
+        )
+    };
+}
+
+const NEWEST: &str = named!(
+    function_columns!("CASE WHEN f.owner = $1 THEN v.environment END"),
+    "JOIN meta.function_versions v USING (function_id, version)"
+);
 
 pub struct FunctionStore {
     database: Arc<Database>,
     max_per_user: u32,
+    max_versions: u32,
+    caches: Caches,
+    /// Of owners, who share them at random: one's registrations wait here, so that they hold one connection at a time.
+    turns: [Mutex<()>; 64],
 }
 
 impl FunctionStore {
-    pub fn new(database: Arc<Database>, max_per_user: u32) -> Self {
+    pub fn new(database: Arc<Database>, max_per_user: u32, max_versions: u32) -> Self {
         FunctionStore {
             database,
             max_per_user,
+            max_versions,
+            caches: Caches::default(),
+            turns: [const { Mutex::const_new(()) }; 64],
         }
     }
 
-    /// One page, and how many there are on all pages, sorted by name.
+    /// At most so many of those that `wanted.user` sees, sorted by name and owner.
     pub async fn list(
         &self,
-        language: Option<Language>,
-        page: u32,
-        per_page: u32,
-    ) -> Result<(Vec<Function>, i64), DatabaseUnavailable> {
-        let offset = i64::from(page.saturating_sub(1)) * i64::from(per_page);
+        wanted: &Wanted<'_>,
+        from: From<'_>,
+        most: u32,
+    ) -> Result<Vec<Function>, DatabaseUnavailable> {
         self.database
-            .retrying("read", || self.read_page(language, offset, per_page))
+            .retrying("read", || self.read_page(wanted, from, most))
             .await
     }
 
     async fn read_page(
         &self,
-        language: Option<Language>,
-        offset: i64,
-        limit: u32,
-    ) -> Result<(Vec<Function>, i64), sqlx::Error> {
+        wanted: &Wanted<'_>,
+        from: From<'_>,
+        most: u32,
+    ) -> Result<Vec<Function>, sqlx::Error> {
+        let (name, owner, offset) = match from {
+            From::Offset(offset) => (None, None, offset),
+            From::After(name, owner) => (Some(name), Some(owner), 0),
+        };
         let mut transaction = self.database.begin().await?;
-        let (total,): (i64,) = sqlx::query_as(
-            "SELECT count(*) FROM meta.functions WHERE $1::text IS NULL OR language = $1",
-        )
-        .bind(language.map(Language::name))
-        .persistent(false)
-        .fetch_one(&mut *transaction)
-        .await?;
-        let rows = sqlx::query(select_functions!(
-            "WHERE $1::text IS NULL OR f.language = $1 ORDER BY f.language_title OFFSET $2 LIMIT $3"
+        // The page first: of the other functions no version is looked at.
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            function_columns!("NULL"),
+            " FROM (SELECT * FROM meta.functions f WHERE ",
+            wanted!(),
+            " AND ($4::text IS NULL OR (f.name, f.owner) > ($4, $5)) ORDER BY f.name, f.owner OFFSET $6 LIMIT $7) f ",
+            "JOIN meta.function_versions v USING (function_id, version) ORDER BY f.name, f.owner"
         ))
-        .bind(language.map(Language::name))
+        .bind(wanted.user)
+        .bind(wanted.language.map(Language::name))
+        .bind(wanted.owner)
+        .bind(name)
+        .bind(owner)
         .bind(offset)
-        .bind(i64::from(limit))
+        .bind(i64::from(most))
         .persistent(false)
         .fetch_all(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        let functions: Result<_, _> = rows.iter().map(function).collect();
-        Ok((functions?, total))
+        rows.iter().map(function).collect()
     }
 
-    pub async fn find(&self, title: &str) -> Result<Option<Function>, DatabaseUnavailable> {
+    /// How many a list has on all its pages.
+    pub async fn count(&self, wanted: &Wanted<'_>) -> Result<i64, DatabaseUnavailable> {
+        let count = || async {
+            let mut transaction = self.database.begin().await?;
+            let count = sqlx::query_scalar(concat!(
+                "SELECT count(*) FROM meta.functions f WHERE ",
+                wanted!()
+            ))
+            .bind(wanted.user)
+            .bind(wanted.language.map(Language::name))
+            .bind(wanted.owner)
+            .persistent(false)
+            .fetch_one(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(count)
+        };
+        self.database.retrying("read", count).await
+    }
+
+    /// As `user` sees it.
+    pub async fn find(
+        &self,
+        name: &FunctionName,
+        user: Option<&str>,
+    ) -> Result<Option<Function>, DatabaseUnavailable> {
         let find = || async {
             let mut transaction = self.database.begin().await?;
-            let found = find(&mut transaction, title).await?;
+            let found = find(&mut transaction, name, user).await?;
             transaction.commit().await?;
             Ok(found)
         };
         self.database.retrying("read", find).await
     }
 
-    pub async fn script(&self, title: &str) -> Result<Option<Script>, DatabaseUnavailable> {
+    /// The newest version's, as `user` sees it.
+    pub async fn script(
+        &self,
+        name: &FunctionName,
+        user: Option<&str>,
+    ) -> Result<Option<Script>, DatabaseUnavailable> {
         let script = || async {
             let mut transaction = self.database.begin().await?;
-            let found: Option<(Vec<u8>, i64)> = sqlx::query_as(
-                "SELECT s.content, f.version FROM meta.functions f JOIN meta.scripts s USING (language_title) \
-                 WHERE f.language_title = $1",
-            )
-            .bind(title)
+            let row = sqlx::query(named!(
+                "v.content, f.version, v.timeout_ms, v.environment",
+                "JOIN meta.function_versions v USING (function_id, version)"
+            ))
+            .bind(user)
+            .bind(&name.title)
+            .bind(&name.owner)
             .persistent(false)
             .fetch_optional(&mut *transaction)
             .await?;
             transaction.commit().await?;
-            Ok(found.map(|(content, version)| Script { content, version }))
+            row.as_ref().map(script).transpose()
         };
         self.database.retrying("read", script).await
     }
 
-    pub async fn register(
+    /// The newest first, those before the version `before`. None where `user` sees no such function.
+    pub async fn versions(
         &self,
-        title: &str,
-        language: Language,
-        owner: &str,
-        script: &str,
-    ) -> Result<Registered, DatabaseUnavailable> {
-        self.database
-            .retrying("write", || self.write(title, language, owner, script))
-            .await
-    }
-
-    async fn write(
-        &self,
-        title: &str,
-        language: Language,
-        owner: &str,
-        script: &str,
-    ) -> Result<Registered, sqlx::Error> {
-        let mut transaction = self.database.begin().await?;
-        // The update changes nothing; it locks the row, so that two who register at once come one after the other.
-        // xmax is 0 in a row that was inserted.
-        let (registered_by, is_new): (String, bool) = sqlx::query_as(
-            "INSERT INTO meta.functions (language_title, language, owner) VALUES ($1, $2, $3) \
-             ON CONFLICT (language_title) DO UPDATE SET owner = functions.owner RETURNING owner, xmax = 0",
-        )
-        .bind(title)
-        .bind(language.name())
-        .bind(owner)
-        .persistent(false)
-        .fetch_one(&mut *transaction)
-        .await?;
-        if registered_by != owner {
-            transaction.rollback().await?;
-            return Ok(Registered::NotYours);
-        }
-        if is_new && owned_by(&mut transaction, owner).await? > i64::from(self.max_per_user) {
-            transaction.rollback().await?;
-            return Ok(Registered::TooMany);
-        }
-        let changed = sqlx::query(
-            "INSERT INTO meta.scripts (language_title, content) VALUES ($1, $2) \
-             ON CONFLICT (language_title) DO UPDATE SET content = excluded.content \
-             WHERE scripts.content <> excluded.content",
-        )
-        .bind(title)
-        .bind(script.as_bytes())
-        .persistent(false)
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
-        if changed > 0 && !is_new {
-            sqlx::query(
-                "UPDATE meta.functions SET version = version + 1, updated_at = now() WHERE language_title = $1",
+        name: &FunctionName,
+        user: Option<&str>,
+        before: i64,
+        most: u32,
+    ) -> Result<Option<Vec<Version>>, DatabaseUnavailable> {
+        let versions = || async {
+            let mut transaction = self.database.begin().await?;
+            let Some(id) = seen_id(&mut transaction, name, user).await? else {
+                return Ok(None);
+            };
+            let rows = sqlx::query(
+                "SELECT version, size_bytes, encode(sha256, 'hex'), timeout_ms, \
+                 (extract(epoch FROM created_at) * 1000)::bigint FROM meta.function_versions \
+                 WHERE function_id = $1 AND version < $2 ORDER BY version DESC LIMIT $3",
             )
-            .bind(title)
+            .bind(id)
+            .bind(before)
+            .bind(i64::from(most))
             .persistent(false)
-            .execute(&mut *transaction)
+            .fetch_all(&mut *transaction)
             .await?;
-        }
-        let function = find(&mut transaction, title).await?;
-        let function = function.ok_or(sqlx::Error::RowNotFound)?;
-        transaction.commit().await?;
-        Ok(if is_new {
-            Registered::Created(function)
-        } else {
-            Registered::Replaced(function)
-        })
-    }
-
-    pub async fn remove(&self, title: &str, owner: &str) -> Result<Removed, DatabaseUnavailable> {
-        self.database
-            .retrying("write", || self.delete(title, owner))
-            .await
-    }
-
-    async fn delete(&self, title: &str, owner: &str) -> Result<Removed, sqlx::Error> {
-        let mut transaction = self.database.begin().await?;
-        let removed =
-            sqlx::query("DELETE FROM meta.functions WHERE language_title = $1 AND owner = $2")
-                .bind(title)
-                .bind(owner)
-                .persistent(false)
-                .execute(&mut *transaction)
-                .await?
-                .rows_affected();
-        let removed = if removed > 0 {
-            Removed::Gone
-        } else if find(&mut transaction, title).await?.is_some() {
-            Removed::NotYours
-        } else {
-            Removed::NotThere
+            transaction.commit().await?;
+            rows.iter().map(version).collect::<Result<_, _>>().map(Some)
         };
-        transaction.commit().await?;
-        Ok(removed)
+        self.database.retrying("read", versions).await
+    }
+
+    pub async fn remove(
+        &self,
+        name: &FunctionName,
+        user: &str,
+    ) -> Result<Removed, DatabaseUnavailable> {
+        self.database
+            .retrying("write", || self.delete(name, user))
+            .await
     }
 }
 
-async fn owned_by(connection: &mut PgConnection, owner: &str) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT count(*) FROM meta.functions WHERE owner = $1")
-        .bind(owner)
+/// The id of a function that `user` sees.
+async fn seen_id(
+    connection: &mut PgConnection,
+    name: &FunctionName,
+    user: Option<&str>,
+) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar(named!("f.function_id", ""))
+        .bind(user)
+        .bind(&name.title)
+        .bind(&name.owner)
         .persistent(false)
-        .fetch_one(connection)
+        .fetch_optional(connection)
         .await
 }
 
-async fn find(connection: &mut PgConnection, title: &str) -> Result<Option<Function>, sqlx::Error> {
-    let row = sqlx::query(select_functions!("WHERE f.language_title = $1"))
-        .bind(title)
+async fn find(
+    connection: &mut PgConnection,
+    name: &FunctionName,
+    user: Option<&str>,
+) -> Result<Option<Function>, sqlx::Error> {
+    let row = sqlx::query(NEWEST)
+        .bind(user)
+        .bind(&name.title)
+        .bind(&name.owner)
         .persistent(false)
         .fetch_optional(connection)
         .await?;
     row.as_ref().map(function).transpose()
 }
 
+fn wrong(column: &str, source: impl Into<BoxDynError>) -> sqlx::Error {
+    sqlx::Error::ColumnDecode {
+        index: column.to_owned(),
+        source: source.into(),
+    }
+}
+
+fn moment(row: &PgRow, index: usize) -> Result<Timestamp, sqlx::Error> {
+    Timestamp::from_millisecond(row.try_get(index)?).map_err(|error| wrong("a timestamp", error))
+}
+
+fn seconds(row: &PgRow, index: usize) -> Result<Option<f64>, sqlx::Error> {
+    let milliseconds: Option<i64> = row.try_get(index)?;
+    Ok(milliseconds.map(|milliseconds| milliseconds as f64 / 1000.0))
+}
+
+fn duration(row: &PgRow, index: usize) -> Result<Option<Duration>, sqlx::Error> {
+    let milliseconds: Option<i64> = row.try_get(index)?;
+    Ok(milliseconds.map(|milliseconds| Duration::from_millis(milliseconds.unsigned_abs())))
+}
+
+/// None where it is empty, as it mostly is.
+fn environment(row: &PgRow, index: usize) -> Result<Option<Box<RawValue>>, sqlx::Error> {
+    let text: String = row.try_get(index)?;
+    if text == "{}" {
+        return Ok(None);
+    }
+    RawValue::from_string(text)
+        .map(Some)
+        .map_err(|error| wrong("environment", error))
+}
+
 fn function(row: &PgRow) -> Result<Function, sqlx::Error> {
-    let wrong = |index: &str, source: BoxDynError| sqlx::Error::ColumnDecode {
-        index: index.to_owned(),
-        source,
-    };
-    let at = |index: usize| -> Result<Timestamp, sqlx::Error> {
-        Timestamp::from_millisecond(row.try_get(index)?)
-            .map_err(|error| wrong("created_at or updated_at", error.into()))
-    };
     let language: &str = row.try_get(1)?;
+    let visibility: Option<&str> = row.try_get(10)?;
+    let environment: Option<&str> = row.try_get(12)?;
     Ok(Function {
         language_title: row.try_get(0)?,
         language: Language::from_name(language)
-            .ok_or_else(|| wrong("language", "the language is not known".into()))?,
+            .ok_or_else(|| wrong("language", "the language is not known"))?,
         version: row.try_get(2)?,
         script_size_bytes: row.try_get(3)?,
         script_sha256: row.try_get(4)?,
-        created_at: at(5)?,
-        updated_at: at(6)?,
+        created_at: moment(row, 5)?,
+        updated_at: moment(row, 6)?,
+        owner: row.try_get(7)?,
+        holds_plain_name: row.try_get(8)?,
+        timeout_seconds: seconds(row, 9)?,
+        visibility: match visibility {
+            Some("private") => Some(Visibility::Private),
+            Some("callers") => Some(Visibility::Callers(row.try_get(11)?)),
+            Some(_) => Some(Visibility::Shared),
+            None => None,
+        },
+        environment: environment
+            .map(serde_json::from_str)
+            .transpose()
+            .map_err(|error| wrong("environment", error))?,
+    })
+}
+
+fn version(row: &PgRow) -> Result<Version, sqlx::Error> {
+    Ok(Version {
+        version: row.try_get(0)?,
+        script_size_bytes: row.try_get(1)?,
+        script_sha256: row.try_get(2)?,
+        timeout_seconds: seconds(row, 3)?,
+        created_at: moment(row, 4)?,
+    })
+}
+
+fn script(row: &PgRow) -> Result<Script, sqlx::Error> {
+    Ok(Script {
+        content: row.try_get(0)?,
+        version: row.try_get(1)?,
+        time_limit: duration(row, 2)?,
+        environment: environment(row, 3)?,
     })
 }

@@ -1,5 +1,5 @@
 //! `lambda-controller maintain`: makes the logs' partitions of the next months, drops those that are older than the
-//! retention, and removes the rows of expired sessions. Any number may run at once, and a missed run is caught up.
+//! retention, and removes the rows of expired sessions and of names that are nobody's any more. Any number may run at once, and a missed run is caught up.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -7,6 +7,7 @@ use jiff::tz::Offset;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::describe;
+use super::functions::RESERVED_DAYS;
 use super::schema::SchemaError;
 
 const LOGS: [&str; 2] = ["request_logs", "error_logs"];
@@ -23,6 +24,8 @@ pub struct Maintained {
     pub made: Vec<String>,
     pub dropped: Vec<String>,
     pub sessions_removed: u64,
+    /// Of removed functions, that others may take now.
+    pub names_released: u64,
 }
 
 pub async fn maintain(
@@ -100,6 +103,13 @@ async fn partitions_and_sessions(
         }
         transaction.commit().await?;
     }
+    maintained.names_released = sqlx::query(
+        "DELETE FROM meta.removed_functions WHERE removed_at < now() - make_interval(days => $1)",
+    )
+    .bind(RESERVED_DAYS)
+    .execute(&mut *connection)
+    .await?
+    .rows_affected();
     loop {
         let removed = sqlx::query(
             "DELETE FROM meta.sessions WHERE request_id IN (SELECT request_id FROM meta.sessions \

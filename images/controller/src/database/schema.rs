@@ -13,7 +13,7 @@ use super::{assess, describe};
 use crate::config::DatabaseConfig;
 
 /// Applied migrations never change; a further one is a further file.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (
         1,
         "functions",
@@ -25,6 +25,11 @@ const MIGRATIONS: [(i64, &str, &str); 3] = [
         include_str!("../../migrations/0002_sessions.sql"),
     ),
     (3, "logs", include_str!("../../migrations/0003_logs.sql")),
+    (
+        4,
+        "function versions",
+        include_str!("../../migrations/0004_function_versions.sql"),
+    ),
 ];
 const RECORD: &str = "meta.schema_migrations";
 

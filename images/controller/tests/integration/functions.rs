@@ -114,7 +114,12 @@ async fn a_function_belongs_to_the_user_who_registered_it() {
     assert_eq!(refused.code(), "FORBIDDEN");
     controller.remove("rust-mine", "bob").await.expect(403);
     let shown = controller
-        .get("/api/v1/functions/rust-mine")
+        .call(
+            "GET",
+            "/api/v1/functions/rust-mine",
+            &[("x-user-id", "alice")],
+            b"",
+        )
         .await
         .expect(200);
     assert_eq!(shown.json(), same.json());
@@ -124,10 +129,11 @@ async fn a_function_belongs_to_the_user_who_registered_it() {
         .get("/api/v1/functions/rust-mine")
         .await
         .expect(404);
-    controller
+    let reserved = controller
         .register("rust-mine", "bob", "echo 2")
         .await
-        .expect(201);
+        .expect(403);
+    assert_eq!(reserved.code(), "FORBIDDEN");
     for (method, body) in [
         ("PUT", json!({"script_content": "echo"}).to_string()),
         ("DELETE", String::new()),
@@ -275,13 +281,13 @@ async fn what_is_wrong_is_refused() {
         .await
         .expect(201);
     let method = controller
-        .call("POST", "/api/v1/functions/python-3", &[], b"")
+        .call("PATCH", "/api/v1/functions/python-3", &[], b"")
         .await;
     let allowed = method.expect(405).headers["allow"]
         .to_str()
         .unwrap()
         .to_owned();
-    for method in ["GET", "PUT", "DELETE"] {
+    for method in ["GET", "PUT", "DELETE", "POST"] {
         assert!(allowed.contains(method), "{allowed}");
     }
 }

@@ -88,6 +88,9 @@ fn no_body_and_no_header_gives_a_5xx() {
         "/api/v1/functions?page=2&language=rust".to_owned(),
         "/api/v1/functions/nodejs-x".to_owned(),
         "/api/v1/functions/%F0%9F%A6%80".to_owned(),
+        "/api/v1/functions/nodejs-x?version=latest".to_owned(),
+        "/api/v1/functions/alice/nodejs-x/aliases/live".to_owned(),
+        "/api/v1/functions/%F0%9F%A6%80/nodejs-x/versions?after=1".to_owned(),
     ];
     let headers = ("language-title", "x-user-id", "content-type", "traceparent");
     let case = (

@@ -5,6 +5,7 @@
 mod support;
 
 mod backpressure;
+mod calls;
 mod cancellation;
 mod database_failure;
 mod exactly_once;
@@ -13,6 +14,7 @@ mod functions;
 mod fuzz;
 mod idempotency;
 mod kept;
+mod names;
 mod openapi;
 mod records;
 mod redis_failure;

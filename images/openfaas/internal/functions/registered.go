@@ -38,7 +38,7 @@ type Registered struct {
 	Client  http.RoundTripper
 
 	mutex    sync.Mutex
-	versions map[string]version
+	versions map[versionKey]version
 	sessions map[sessionKey]session
 	flights  singleflight.Group
 }
@@ -48,6 +48,8 @@ type (
 		registeredFunction
 		seen time.Time
 	}
+	// A user may have a function of its own of a name that another holds for everybody else, or see more than others.
+	versionKey struct{ name, user string }
 	// Of the caller: the user, or the address that the edge saw, for whom the controller counts what is kept.
 	sessionKey struct{ name, user, address string }
 	session    struct {
@@ -61,6 +63,8 @@ type (
 		Version int       `json:"version"`
 		SHA     string    `json:"script_sha256"`
 		Created time.Time `json:"created_at"`
+		// Whether the name alone leads to it. A controller of the release before says nothing, and has no others.
+		Plain *bool `json:"holds_plain_name"`
 	}
 )
 
@@ -82,7 +86,7 @@ func (r *Registered) List(ctx context.Context, namespace string) ([]types.Functi
 		return nil, nil
 	}
 	var all []types.FunctionStatus
-	for page := 1; ; page++ {
+	for page, read := 1, 0; ; page++ {
 		var answer struct {
 			Functions []registeredFunction `json:"functions"`
 			Total     int                  `json:"total"`
@@ -91,9 +95,13 @@ func (r *Registered) List(ctx context.Context, namespace string) ([]types.Functi
 			return all, err
 		}
 		for _, function := range answer.Functions {
-			all = append(all, r.status(function))
+			// A name here has no owner, so leads to one of those that have it.
+			if function.Plain == nil || *function.Plain {
+				all = append(all, r.status(function))
+			}
 		}
-		if len(answer.Functions) == 0 || len(all) >= answer.Total {
+		read += len(answer.Functions)
+		if len(answer.Functions) == 0 || read >= answer.Total {
 			return all, nil
 		}
 	}
@@ -111,7 +119,7 @@ func (r *Registered) status(function registeredFunction) types.FunctionStatus {
 
 // Get describes one.
 func (r *Registered) Get(ctx context.Context, namespace, name string) (*types.FunctionStatus, error) {
-	function, err := r.look(ctx, namespace, name)
+	function, err := r.look(ctx, namespace, name, "")
 	if err != nil {
 		return nil, err
 	}
@@ -121,22 +129,27 @@ func (r *Registered) Get(ctx context.Context, namespace, name string) (*types.Fu
 
 // Target of a call: the controller, by a transport that makes of the call what the controller takes.
 func (r *Registered) Target(ctx context.Context, namespace, name string) (*Target, error) {
-	if _, err := r.look(ctx, namespace, name); err != nil {
+	if _, err := r.look(ctx, namespace, name, ""); err != nil {
 		return nil, err
 	}
 	return &Target{Name: name, Namespace: namespace, URL: r.Controller, Timeout: r.Timeout, Transport: registeredCall{r, name}}, nil
 }
 
-// look gives a function as the controller has it, or has had it a moment ago.
-func (r *Registered) look(ctx context.Context, namespace, name string) (registeredFunction, error) {
+// look gives a function as the controller has it for a user, or has had it a moment ago.
+func (r *Registered) look(ctx context.Context, namespace, name, user string) (registeredFunction, error) {
+	key := versionKey{name, user}
 	r.mutex.Lock()
-	known, ok := r.versions[name]
+	known, ok := r.versions[key]
 	r.mutex.Unlock()
 	if ok && time.Since(known.seen) < versionFresh {
 		return known.registeredFunction, nil
 	}
 	var function registeredFunction
-	if err := r.ask(ctx, http.MethodGet, "/api/v1/functions/"+name, nil, nil, &function); err != nil {
+	header := http.Header{}
+	if user != "" {
+		header.Set("X-User-Id", user)
+	}
+	if err := r.ask(ctx, http.MethodGet, "/api/v1/functions/"+name, header, nil, &function); err != nil {
 		if StatusOf(err) == http.StatusNotFound {
 			return function, Unknown(namespace, name)
 		}
@@ -145,9 +158,9 @@ func (r *Registered) look(ctx context.Context, namespace, name string) (register
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	if r.versions == nil || len(r.versions) >= maxSessions {
-		r.versions = map[string]version{}
+		r.versions = map[versionKey]version{}
 	}
-	r.versions[name] = version{function, time.Now()}
+	r.versions[key] = version{function, time.Now()}
 	return function, nil
 }
 
@@ -194,7 +207,7 @@ func (r *Registered) send(ctx context.Context, method, path string, header http.
 
 // session finds or makes the caller's session of the version that is registered now.
 func (r *Registered) session(ctx context.Context, name string, header http.Header) (string, sessionKey, error) {
-	function, err := r.look(ctx, r.Namespace, name)
+	function, err := r.look(ctx, r.Namespace, name, header.Get("X-User-Id"))
 	if err != nil {
 		return "", sessionKey{}, err
 	}

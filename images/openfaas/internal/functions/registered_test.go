@@ -39,8 +39,12 @@ func (c *controller) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "/api/v1/functions":
 		if r.URL.Query().Get("page") != "1" {
 			function = ""
+		} else {
+			// Another owner's of the same name, which the name alone does not lead to.
+			other := strings.Replace(function, "{", `{"owner":"bob","holds_plain_name":false,`, 1)
+			function = strings.Replace(function, "{", `{"owner":"ada","holds_plain_name":true,`, 1) + "," + other
 		}
-		fmt.Fprintf(w, `{"functions":[%s],"page":1,"per_page":100,"total":1}`, function)
+		fmt.Fprintf(w, `{"functions":[%s],"page":1,"per_page":100,"total":2}`, function)
 	case path == "/api/v1/functions/nodejs-hello":
 		_, _ = io.WriteString(w, function)
 	case strings.HasPrefix(path, "/api/v1/functions/"):

@@ -97,6 +97,10 @@ def test_the_edge_leads_functions_to_the_gateway_and_counts_them_as_executions(
     # The gateway waits 33 s for a function of 30.
     assert routes["function"]["route"]["timeout"] == "35s"
     assert "openfaas-system" not in routes
+    # A function that is called at the controller, too.
+    assert routes["call"]["route"]["rate_limits"] == routes["execute"]["route"]["rate_limits"]
+    assert routes["call"]["match"]["prefix"] == "/api/v1/functions/" and routes["call"]["match"]["headers"]
+    assert "rate_limits" not in routes["api"]["route"]
 
 
 def test_the_api_is_at_the_edge_only_where_the_inventory_says_so(collections: Path, tmp_path: Path) -> None:

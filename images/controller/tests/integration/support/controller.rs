@@ -75,7 +75,12 @@ impl Controller {
 
     /// One that also has the database at `database_url`.
     pub async fn with_database(redis: &Redis, runtime: &Runtime, database_url: &str) -> Self {
-        let database = [("DATABASE_URL", database_url), ("DATABASE_POOL_SIZE", "3")];
+        // Longer than usual: this machine may do other work.
+        let database = [
+            ("DATABASE_URL", database_url),
+            ("DATABASE_POOL_SIZE", "3"),
+            ("DATABASE_TIMEOUT_SECONDS", "20"),
+        ];
         Controller::start_with(&redis.url(), &runtime.url(), &database).await
     }
 
