@@ -481,6 +481,8 @@ struct Executed {
     version: Option<i64>,
     execution_time_ms: serde_json::Number,
     memory_usage_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logs: Option<String>,
 }
 
 async fn execute(
@@ -493,6 +495,7 @@ async fn execute(
     let request_id = session_id(request.uri().path())?;
     facts.set_request_id(request_id, None);
     let time_limit = request::time_limit(request.headers(), api.config.runtime_timeout)?;
+    let logs_wanted = request::logs_wanted(request.headers())?;
     let idempotency_key = request::idempotency_key(request.headers())?.map(str::to_owned);
     let account = Account::of(request.headers(), user_id.as_deref());
     let body = json_body(&api, &account, request).await?;
@@ -512,6 +515,7 @@ async fn execute(
         body,
         work: Work::Session(stored),
         owner,
+        logs_wanted,
         time_limit,
         trace,
         facts: facts.clone(),
@@ -542,6 +546,8 @@ enum Work {
     /// A version of a function; the context is in the body.
     Call {
         language: Language,
+        /// OWNER/NAME
+        function: String,
         version: i64,
         code: Arc<Code>,
     },
@@ -553,6 +559,7 @@ struct Asked {
     body: ReceivedBody,
     work: Work,
     owner: Owner,
+    logs_wanted: bool,
     time_limit: Option<Duration>,
     trace: TraceContext,
     facts: Arc<Facts>,
@@ -564,7 +571,7 @@ impl Asked {
     async fn run(mut self, api: &Api) -> Result<Response, ApiError> {
         let room = self.body.room.take();
         let (session, body, context);
-        let (language, version, own_limit, execution) = match &self.work {
+        let (language, function, version, own_limit, execution) = match &self.work {
             Work::Session(stored) => {
                 session = stored.session().map_err(unreadable)?;
                 let execution = Execution {
@@ -573,10 +580,18 @@ impl Asked {
                     context: session.context,
                     script_content: stored.script().map_err(unreadable)?,
                 };
-                (session.language, None, session.time_limit(), execution)
+                let title = session.language_title.to_string();
+                (
+                    session.language,
+                    title,
+                    None,
+                    session.time_limit(),
+                    execution,
+                )
             }
             Work::Call {
                 language,
+                function,
                 version,
                 code,
             } => {
@@ -588,7 +603,8 @@ impl Asked {
                     context: &context,
                     script_content: &code.script,
                 };
-                (*language, Some(*version), code.time_limit, execution)
+                let title = format!("{function} version {version}");
+                (*language, title, Some(*version), code.time_limit, execution)
             }
         };
         let Ok(_permit) = api.executions.get(language).try_acquire() else {
@@ -607,6 +623,8 @@ impl Asked {
         let order = Order {
             language,
             owner: self.owner,
+            function: &function,
+            logs_wanted: self.logs_wanted,
             time_limit,
             deadline,
             trace: &self.trace,
@@ -622,6 +640,7 @@ impl Asked {
             version,
             execution_time_ms: executed.execution_time_ms,
             memory_usage_bytes: executed.memory_usage_bytes,
+            logs: executed.logs,
         });
         let answer = answer.expect("JSON texts in a struct are JSON");
         let json = [(header::CONTENT_TYPE, "application/json")];

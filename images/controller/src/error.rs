@@ -85,6 +85,8 @@ pub struct ApiError {
     pub cause: Option<String>,
     status: StatusCode,
     retry_after: Option<Duration>,
+    /// The end of what the script printed, where the caller wants it.
+    logs: Option<String>,
 }
 
 impl ApiError {
@@ -95,6 +97,7 @@ impl ApiError {
             cause: None,
             status: code.status(),
             retry_after: None,
+            logs: None,
         }
     }
 
@@ -147,6 +150,11 @@ impl ApiError {
         }
     }
 
+    pub fn with_logs(mut self, logs: Option<String>) -> Self {
+        self.logs = logs;
+        self
+    }
+
     pub fn because(mut self, cause: impl Into<String>) -> Self {
         self.cause = Some(cause.into());
         self
@@ -166,7 +174,7 @@ impl IntoResponse for ApiError {
             self.status,
             self.code.name(),
             &self.message,
-            None,
+            self.logs.as_deref(),
             self.retry_after,
         );
         response.extensions_mut().insert(ErrorReport {

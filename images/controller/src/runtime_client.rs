@@ -44,6 +44,13 @@ const CALLER_HEADER: HeaderName = HeaderName::from_static("x-caller");
 /// By which it learns whose share of its places the execution takes.
 const ACCOUNT_HEADER: HeaderName = HeaderName::from_static("x-account");
 
+/// By which it learns what its log calls the script.
+const FUNCTION_HEADER: HeaderName = HeaderName::from_static("x-function");
+/// By which it learns that its answer shall have the end of what the script printed.
+const LOG_TYPE_HEADER: HeaderName = HeaderName::from_static("x-log-type");
+/// What that takes at the most: 4 KiB of which each byte is written as six.
+const LOGS_BYTES: usize = 6 * 4096 + 64;
+
 /// Whose an execution is.
 pub struct Owner {
     /// Who may share a process.
@@ -56,6 +63,10 @@ pub struct Owner {
 pub struct Order<'a> {
     pub language: Language,
     pub owner: Owner,
+    /// For the runtime's log.
+    pub function: &'a str,
+    /// Whether the answer shall have the end of what the script printed.
+    pub logs_wanted: bool,
     /// At most, where there is such a limit.
     pub time_limit: Option<Duration>,
     pub deadline: Instant,
@@ -107,6 +118,7 @@ struct RuntimeRequest<'a> {
     /// Whose share of the memory a large answer takes.
     account: &'a str,
     room: Mutex<Option<Room>>,
+    max_answer_size: usize,
     deadline: Instant,
     /// The same for the same caller's same script.
     affinity: u64,
@@ -129,6 +141,7 @@ pub struct ExecutionResult {
     pub result: Box<RawValue>,
     pub execution_time_ms: serde_json::Number,
     pub memory_usage_bytes: u64,
+    pub logs: Option<String>,
     /// Where the answer is a large one.
     #[serde(skip)]
     pub room: Option<Room>,
@@ -137,6 +150,7 @@ pub struct ExecutionResult {
 #[derive(Deserialize)]
 struct RuntimeErrorBody {
     error: RuntimeErrorDetail,
+    logs: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -160,11 +174,17 @@ pub enum Failure {
         retry_after: Duration,
     },
     /// The script's fault.
-    Script(String),
+    Script {
+        message: String,
+        logs: Option<String>,
+    },
     /// The runtime did not accept what the caller sent.
     Rejected { code: ErrorCode, message: String },
     /// The script ran for too long and was ended.
-    Timeout(String),
+    Timeout {
+        message: String,
+        logs: Option<String>,
+    },
     /// The request left and no answer came: it is not known whether the script ran.
     Lost(String),
     /// The script ran, and there was no memory for its large answer.
@@ -179,9 +199,9 @@ impl Failure {
             Failure::Unreachable(_) => "unreachable",
             Failure::Busy { .. } => "busy",
             Failure::Share { .. } => "share",
-            Failure::Script(_) => "script_error",
+            Failure::Script { .. } => "script_error",
             Failure::Rejected { .. } => "rejected",
-            Failure::Timeout(_) => "timeout",
+            Failure::Timeout { .. } => "timeout",
             Failure::Lost(_) => "lost",
             Failure::NoRoom => "no_room",
             Failure::Broken(_) => "broken",
@@ -204,9 +224,13 @@ impl Failure {
                 message,
                 retry_after,
             } => ApiError::rate_limited(message, retry_after),
-            Failure::Script(message) => ApiError::new(ErrorCode::RuntimeError, message),
+            Failure::Script { message, logs } => {
+                ApiError::new(ErrorCode::RuntimeError, message).with_logs(logs)
+            }
             Failure::Rejected { code, message } => ApiError::new(code, message),
-            Failure::Timeout(message) => ApiError::new(ErrorCode::Timeout, message),
+            Failure::Timeout { message, logs } => {
+                ApiError::new(ErrorCode::Timeout, message).with_logs(logs)
+            }
             Failure::Lost(cause) => ApiError::internal(
                 format!(
                     "the {language} runtime was lost before it answered; the script may have run and is not run again"
@@ -262,6 +286,8 @@ impl RuntimeClient {
         let Order {
             language,
             owner,
+            function,
+            logs_wanted,
             time_limit,
             deadline,
             trace,
@@ -279,6 +305,12 @@ impl RuntimeClient {
         let mut headers = HeaderMap::new();
         headers.insert(CALLER_HEADER, owner.caller);
         headers.insert(ACCOUNT_HEADER, owner.account.header());
+        if let Ok(function) = HeaderValue::try_from(function) {
+            headers.insert(FUNCTION_HEADER, function);
+        }
+        if logs_wanted {
+            headers.insert(LOG_TYPE_HEADER, HeaderValue::from_static("tail"));
+        }
         if let Some(limit) = time_limit {
             let seconds = HeaderValue::try_from(limit.as_secs_f64().to_string());
             headers.insert(TIMEOUT_HEADER, seconds.expect("digits and a dot"));
@@ -297,6 +329,7 @@ impl RuntimeClient {
             headers,
             account: owner.account.name(),
             room: Mutex::new(room),
+            max_answer_size: self.max_result_size + if logs_wanted { LOGS_BYTES } else { 0 },
             deadline,
             affinity,
             left: &left,
@@ -305,7 +338,10 @@ impl RuntimeClient {
         let result = outcome.unwrap_or_else(|_| {
             let limit = limit.as_secs_f64();
             Err(if left.load(Ordering::Relaxed) {
-                Failure::Timeout(format!("the script did not end within {limit} s"))
+                Failure::Timeout {
+                    message: format!("the script did not end within {limit} s"),
+                    logs: None,
+                }
             } else {
                 Failure::Unreachable("no pod could be reached in time".to_owned())
             })
@@ -389,14 +425,15 @@ impl RuntimeClient {
             drop(body_room);
             timeout_at(patience, self.bodies.wait(request.account, bytes)).await
         };
-        let limit = self.max_result_size;
+        let limit = request.max_answer_size;
         let declared = declared.and_then(|bytes| usize::try_from(bytes).ok());
         let (body, room) = match bodies::read(&mut body, declared, limit, room).await {
             Ok(read) => read,
             Err(Unread::TooLarge) => {
-                return Err(Failure::Script(format!(
-                    "the result is larger than {limit} bytes"
-                )));
+                return Err(Failure::Script {
+                    message: format!("the result is larger than {} bytes", self.max_result_size),
+                    logs: None,
+                });
             }
             Err(Unread::Refused(_)) => return Err(Failure::NoRoom),
             Err(Unread::Broken(error)) => {
@@ -502,8 +539,8 @@ fn read_answer(
             ))
         });
     }
-    let message = match serde_json::from_slice::<RuntimeErrorBody>(body) {
-        Ok(body) => body.error.message,
+    let (message, logs) = match serde_json::from_slice::<RuntimeErrorBody>(body) {
+        Ok(body) => (body.error.message, body.logs),
         Err(_) => {
             return Err(Failure::Broken(format!(
                 "{status} with a body that is not an error"
@@ -511,8 +548,8 @@ fn read_answer(
         }
     };
     Err(match status {
-        StatusCode::UNPROCESSABLE_ENTITY => Failure::Script(message),
-        StatusCode::GATEWAY_TIMEOUT => Failure::Timeout(message),
+        StatusCode::UNPROCESSABLE_ENTITY => Failure::Script { message, logs },
+        StatusCode::GATEWAY_TIMEOUT => Failure::Timeout { message, logs },
         StatusCode::BAD_REQUEST => Failure::Rejected {
             code: ErrorCode::InvalidRequest,
             message,
@@ -704,6 +741,8 @@ mod tests {
         let order = Order {
             language: Language::Rust,
             owner,
+            function: "rust-x",
+            logs_wanted: false,
             time_limit: None,
             deadline: Instant::now() + Duration::from_secs(32),
             trace: &TraceContext::continued(&HeaderMap::new()),

@@ -63,7 +63,7 @@ ANSWERS: dict[str, Any] = {
 }
 CALLS: dict[str, Callable[[Client, str], Any]] = {
     "initialize": lambda client, _name: client.initialize("python-sum", "result = 1", {"a": 1}),
-    "execute": lambda client, _name: client.execute(ID, {"n": 1}, timeout_seconds=2.5),
+    "execute": lambda client, _name: client.execute(ID, {"n": 1}, timeout_seconds=2.5, logs=True),
     "showSession": lambda client, _name: client.show_session(ID),
     "listFunctions": lambda client, _name: list(client.list_functions("python", "alice")),
     "showFunction": lambda client, name: client.show_function(name),
@@ -71,7 +71,9 @@ CALLS: dict[str, Callable[[Client, str], Any]] = {
         name, "result = 1", visibility=models.Callers(["bob"]), timeout_seconds=None, environment={"A": "b"}
     ),
     "removeFunction": lambda client, name: client.remove_function(name),
-    "callFunction": lambda client, name: client.call(name, {"n": 1}, context={}, version="live", timeout_seconds=2.5),
+    "callFunction": lambda client, name: client.call(
+        name, {"n": 1}, context={}, version="live", timeout_seconds=2.5, logs=True
+    ),
     "listVersions": lambda client, name: list(client.list_versions(name)),
     "listAliases": lambda client, name: client.list_aliases(name),
     "showAlias": lambda client, name: client.show_alias(name, "live"),

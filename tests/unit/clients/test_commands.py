@@ -68,6 +68,20 @@ def test_the_whole_answer_is_json_and_options_are_passed_on(platform: Edge, lamb
     assert (request.headers["x-timeout-seconds"], request.headers["idempotency-key"]) == ("2.5", "k-1")
 
 
+def test_what_the_script_printed_goes_to_stderr_where_it_is_asked_for(platform: Edge, lambdactl: Lambdactl) -> None:
+    failed = refusal(422, "RUNTIME_ERROR", "no")
+    failed.body["logs"] = "before\n\x1b[31mit fails"
+    platform.replies = [Reply(200, {**ANSWERS["callFunction"], "logs": "one\ntwo"}), failed, CALLED]
+    ended = lambdactl("invoke", "python-sum", "--logs")
+    assert (ended.code, ended.err) == (0, "one\ntwo\n")
+    assert json.loads(ended.out) == ANSWERS["callFunction"]["result"]
+    ended = lambdactl("invoke", "python-sum", "--logs")
+    assert (ended.code, ended.out) == (failure.SCRIPT_FAILED, "")
+    assert ended.err.startswith("before\n\\x1b[31mit fails\n") and "the script failed: no" in ended.err
+    lambdactl("invoke", "python-sum")
+    assert [request.headers.get("x-log-type") for request in platform.requests] == ["tail", "tail", None]
+
+
 @pytest.mark.parametrize(
     ("options", "given", "said"),
     [

@@ -94,11 +94,13 @@ class Client:
         version: str | int | None = None,
         timeout_seconds: float | None = None,
         idempotency_key: str | None = None,
+        logs: bool = False,
     ) -> Called:
-        """Runs a function once. `version`: its number, `latest`, or an alias."""
+        """Runs a function once. `version`: its number, `latest`, or an alias. With `logs` the answer, or the error, has
+        the end of what the script printed."""
         body = _given(params=params, context=context)
         query = {"version": version}
-        return decode(Called, self._run(function_path(name), body, timeout_seconds, idempotency_key, query).data)
+        return decode(Called, self._run(function_path(name), body, timeout_seconds, idempotency_key, logs, query).data)
 
     def list_functions(self, language: str | None = None, owner: str | None = None) -> Iterator[Function]:
         """All that the caller sees, by name, page after page."""
@@ -178,10 +180,12 @@ class Client:
         *,
         timeout_seconds: float | None = None,
         idempotency_key: str | None = None,
+        logs: bool = False,
     ) -> Executed:
-        """Runs the script of a session once."""
+        """Runs the script of a session once. `logs` as with `call`."""
         path = f"/api/v1/execute/{_segment(request_id)}"
-        return decode(Executed, self._run(path, _given(params=params), timeout_seconds, idempotency_key, {}).data)
+        body = _given(params=params)
+        return decode(Executed, self._run(path, body, timeout_seconds, idempotency_key, logs, {}).data)
 
     def show_session(self, request_id: str) -> Session:
         return decode(Session, self._transport.request("GET", f"/api/v1/sessions/{_segment(request_id)}").data)
@@ -192,9 +196,12 @@ class Client:
         body: Any,
         timeout_seconds: float | None,
         idempotency_key: str | None,
+        logs: bool,
         query: Mapping[str, Any],
     ) -> Answer:
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        if logs:
+            headers["X-Log-Type"] = "tail"
         wait = self._transport.timeout_seconds
         if timeout_seconds is not None:
             headers["X-Timeout-Seconds"] = f"{timeout_seconds:g}"

@@ -26,10 +26,17 @@ class UnexpectedAnswer(LambdaError):
 
 
 class ApiError(LambdaError):
-    """`{"error": {"code", "message"}}` of the platform. `request_id` is the edge's, which logs are found by."""
+    """`{"error": {"code", "message"}}` of the platform. `request_id` is the edge's, which logs are found by; `logs` is
+    the end of what the script printed, where it was asked for."""
 
     def __init__(
-        self, code: str, message: str, status: int, retry_after_seconds: float | None = None, request_id: str = ""
+        self,
+        code: str,
+        message: str,
+        status: int,
+        retry_after_seconds: float | None = None,
+        request_id: str = "",
+        logs: str | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -37,6 +44,7 @@ class ApiError(LambdaError):
         self.status = status
         self.retry_after_seconds = retry_after_seconds
         self.request_id = request_id
+        self.logs = logs
 
 
 class InvalidRequest(ApiError):

@@ -21,6 +21,7 @@ class Executed:
     request_id: str
     execution_time_ms: float
     memory_usage_bytes: int
+    logs: str | None = None
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Called:
     version: int
     execution_time_ms: float
     memory_usage_bytes: int
+    logs: str | None = None
 
 
 @dataclass(frozen=True)

@@ -232,11 +232,12 @@ def _answer(response: httpx.Response) -> Answer:
 
 def _error(response: httpx.Response) -> ApiError | UnexpectedAnswer:
     try:
-        error = response.json()["error"]
-        code, message = error["code"], error["message"]
+        body = response.json()
+        code, message = body["error"]["code"], body["error"]["message"]
+        logs = body.get("logs")
     except (ValueError, LookupError, TypeError):
         return UnexpectedAnswer(_strange(response))
-    if not isinstance(code, str) or not isinstance(message, str):
+    if not isinstance(code, str) or not isinstance(message, str) or not isinstance(logs, str | None):
         return UnexpectedAnswer(_strange(response))
     return BY_CODE.get(code, UnknownError)(
         code,
@@ -244,6 +245,7 @@ def _error(response: httpx.Response) -> ApiError | UnexpectedAnswer:
         response.status_code,
         retry_after_seconds(response.headers.get("retry-after"), time.time()),
         response.headers.get("x-request-id", ""),
+        logs,
     )
 
 

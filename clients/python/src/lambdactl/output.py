@@ -35,6 +35,12 @@ def text(whole: str) -> None:
     _write(whole)
 
 
+def printed(logs: str) -> None:
+    """What a script printed, on stderr, where it is nobody's result."""
+    for one in logs.splitlines():
+        click.echo(visible(one), err=True)
+
+
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     cells = [list(heads), *([visible(_cell(value)) for value in row] for row in rows)]
     widths = [max(cell_len(row[number]) for row in cells) for number in range(len(heads))]

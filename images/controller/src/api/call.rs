@@ -51,6 +51,7 @@ pub async fn call(
         .unwrap_or_else(|| LATEST.to_owned());
     let selector = request::selector(&version_text)?;
     let time_limit = request::time_limit(request.headers(), api.config.runtime_timeout)?;
+    let logs_wanted = request::logs_wanted(request.headers())?;
     let idempotency_key = request::idempotency_key(request.headers())?.map(str::to_owned);
     let account = Account::of(request.headers(), user_id.as_deref());
     let body = json_body(&api, &account, request).await?;
@@ -93,6 +94,7 @@ pub async fn call(
         body,
         work: Work::Call {
             language,
+            function: format!("{}/{}", callable.owner, name.title),
             version,
             code,
         },
@@ -100,6 +102,7 @@ pub async fn call(
             caller: caller(user_id.as_deref(), request_id),
             account,
         },
+        logs_wanted,
         time_limit,
         trace,
         facts: facts.clone(),

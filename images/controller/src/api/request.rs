@@ -263,6 +263,17 @@ pub fn time_limit(headers: &HeaderMap, most: Duration) -> Result<Option<Duration
     }
 }
 
+/// Whether the header `X-Log-Type` asks for the end of what the script prints.
+pub fn logs_wanted(headers: &HeaderMap) -> Result<bool, ApiError> {
+    match single_header(headers, "X-Log-Type")? {
+        None => Ok(false),
+        Some("tail") => Ok(true),
+        Some(text) => Err(ApiError::invalid(format!(
+            "X-Log-Type must be tail; it is {text:?}"
+        ))),
+    }
+}
+
 /// So many seconds, where a script may run for that long.
 pub fn within(seconds: f64, most: Duration) -> Option<Duration> {
     // Fails for what is negative, infinite or no number.

@@ -16,6 +16,7 @@ mod idempotency;
 mod kept;
 mod names;
 mod openapi;
+mod printed;
 mod records;
 mod redis_failure;
 mod schema;

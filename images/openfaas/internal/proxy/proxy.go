@@ -203,9 +203,10 @@ func (p *Proxy) rewrite(call *httputil.ProxyRequest, target *functions.Target, p
 	}
 	out.Header.Set("X-Call-Id", callID)
 	out.Header.Set("X-Start-Time", strconv.FormatInt(began.UnixNano(), 10))
-	// The runtimes believe these: who may have whose process again, and whose share of the places it takes.
+	// The runtimes believe these: who may have whose process again, whose share of the places it takes, and what the log calls it.
 	out.Header.Del("X-Caller")
 	out.Header.Del("X-Account")
+	out.Header.Del("X-Function")
 	if target.Runtime {
 		account := Account(out.Header)
 		out.Header.Set("X-Account", account)

@@ -85,7 +85,7 @@ func TestHeadersThatTheFunctionGets(t *testing.T) {
 	request, _ := http.NewRequest(http.MethodPost, server.URL+"/function/echo/a%2Fb//c?x=1;y&z=%zz", strings.NewReader("body"))
 	for name, value := range map[string]string{
 		"X-Forwarded-For": "9.9.9.9, 10.0.0.1", "X-Forwarded-Host": "edge.example", "X-Forwarded-Proto": "https", "X-User-Id": "ada",
-		"X-Caller": "user eve", "X-Account": "user eve", "Traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+		"X-Caller": "user eve", "X-Account": "user eve", "X-Function": "eve's", "Traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 	} {
 		request.Header.Set(name, value)
 	}
@@ -104,6 +104,9 @@ func TestHeadersThatTheFunctionGets(t *testing.T) {
 		if seen.Header.Get(name) != value {
 			t.Errorf("%s came as %q, expected %q", name, seen.Header.Get(name), value)
 		}
+	}
+	if named := seen.Header.Get("X-Function"); named != "" {
+		t.Errorf("the caller named the function in the log: %q", named)
 	}
 	if response.Header.Get("X-Call-Id") == "" || response.Header.Get("X-Call-Id") != seen.Header.Get("X-Call-Id") {
 		t.Error("function and caller do not have the same call ID")

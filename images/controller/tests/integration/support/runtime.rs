@@ -85,6 +85,9 @@ async fn execute(
     Json(body): Json<Value>,
 ) -> Response {
     counts.started.fetch_add(1, Ordering::SeqCst);
+    let logs = (headers.get("x-log-type"))
+        .filter(|wanted| *wanted == "tail")
+        .map(|_| json!("printed\n"));
     *counts.last_headers.lock().unwrap() = headers;
     let mut running = Running(counts, false);
     let script = body["script_content"]
@@ -94,6 +97,12 @@ async fn execute(
     let (command, argument) = script.split_once(' ').unwrap_or((&script, ""));
     let result =
         json!({"params": body["params"], "context": body["context"], "id": body["request_id"]});
+    let success = |result: Value| {
+        let mut body =
+            json!({"result": result, "execution_time_ms": 1.5, "memory_usage_bytes": 4096});
+        logs.iter().for_each(|logs| body["logs"] = logs.clone());
+        Json(body).into_response()
+    };
     let answer = match command {
         "sleep" => {
             tokio::time::sleep(Duration::from_millis(argument.parse().unwrap())).await;
@@ -102,8 +111,9 @@ async fn execute(
         "status" => {
             let (status, message) = argument.split_once(' ').unwrap();
             let status = StatusCode::from_u16(status.parse().unwrap()).unwrap();
-            let body = Json(json!({"error": {"code": "ANY", "message": message}}));
-            (status, [(header::RETRY_AFTER, "7")], body).into_response()
+            let mut body = json!({"error": {"code": "ANY", "message": message}});
+            logs.iter().for_each(|logs| body["logs"] = logs.clone());
+            (status, [(header::RETRY_AFTER, "7")], Json(body)).into_response()
         }
         "raw" => argument.to_owned().into_response(),
         "large" => success(json!("x".repeat(argument.parse().unwrap()))),
@@ -111,9 +121,4 @@ async fn execute(
     };
     running.1 = true;
     answer
-}
-
-fn success(result: Value) -> Response {
-    Json(json!({"result": result, "execution_time_ms": 1.5, "memory_usage_bytes": 4096}))
-        .into_response()
 }
