@@ -44,7 +44,8 @@ def local_replies(limits: Limits) -> dict[str, Any]:
             _reply(_comparison("EQ", 401), "UNAUTHENTICATED", "The request does not prove who sends it."),
             _reply(_comparison("EQ", 403), "FORBIDDEN", "The caller may not do this."),
             _reply(_comparison("EQ", 404), "NOT_FOUND", "There is nothing at this path."),
-            _reply(_comparison("EQ", 408), "TIMEOUT", "The request did not arrive in time."),
+            # TIMEOUT is said of a script that ran, and a script begins with the whole request.
+            _reply(_comparison("EQ", 408), "INVALID_REQUEST", "The request did not arrive in time."),
             _reply(
                 _comparison("EQ", 413),
                 "PAYLOAD_TOO_LARGE",

@@ -147,6 +147,18 @@ def test_a_slow_upstream_is_504_after_the_routes_own_timeout(started):
     assert 0.4 < time.monotonic() - begin < 2.5
 
 
+def test_a_request_that_does_not_arrive_is_not_called_a_script_that_ran_too_long(edge, upstream):
+    edge.start(configuration(upstream, timeout_seconds=1))
+    trust = ssl.create_default_context(cafile=str(edge.root / "certificate" / "tls.crt"))
+    slow = http.client.HTTPSConnection("localhost", edge.ports[HTTPS_PORT], context=trust, timeout=20)
+    slow.putrequest("POST", "/api/v1/x")
+    slow.putheader("Content-Length", "10")
+    slow.endheaders(b"half")
+    answer = slow.getresponse()
+    assert (answer.status, json.loads(answer.read())["error"]["code"]) == (408, "INVALID_REQUEST")
+    slow.close()
+
+
 def test_an_upstream_that_does_not_listen_is_503_with_retry_after(started):
     answer = started.get("/api/v1/x", method="DELETE")
     assert error_of(answer) == (503, "UNAVAILABLE")
