@@ -336,9 +336,12 @@ impl FunctionStore {
         name: &FunctionName,
         user: &str,
     ) -> Result<Removed, DatabaseUnavailable> {
-        self.database
+        let removed = self
+            .database
             .retrying("write", || self.delete(name, user))
-            .await
+            .await;
+        self.forget(&name.title);
+        removed
     }
 }
 

@@ -84,9 +84,12 @@ impl FunctionStore {
         alias: &str,
         weights: &BTreeMap<i64, i16>,
     ) -> Result<AliasSet, DatabaseUnavailable> {
-        self.database
+        let set = self
+            .database
             .retrying("write", || self.write_alias(name, user, alias, weights))
-            .await
+            .await;
+        self.forget(&name.title);
+        set
     }
 
     async fn write_alias(
@@ -180,7 +183,9 @@ impl FunctionStore {
             transaction.commit().await?;
             Ok(Ok(removed > 0))
         };
-        self.database.retrying("write", remove).await
+        let removed = self.database.retrying("write", remove).await;
+        self.forget(&name.title);
+        removed
     }
 }
 

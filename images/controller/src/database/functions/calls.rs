@@ -94,7 +94,7 @@ impl Default for Caches {
 }
 
 impl FunctionStore {
-    /// As `user` sees it, now or half a second ago.
+    /// As `user` sees it, now or, where another replica has changed it, half a second ago.
     pub async fn callable(
         &self,
         name: &FunctionName,
@@ -123,6 +123,11 @@ impl FunctionStore {
             }
         }
         Ok(found)
+    }
+
+    /// What is remembered of a name, after something of it was written: who wrote it finds it at this replica at once.
+    pub(super) fn forget(&self, title: &str) {
+        lock(&self.caches.callables).retain(|(name, _), _| name.title != title);
     }
 
     async fn read_callable(

@@ -51,9 +51,12 @@ impl FunctionStore {
         &self,
         registration: &Registration<'_>,
     ) -> Result<Registered, DatabaseUnavailable> {
-        self.database
+        let registered = self
+            .database
             .retrying("write", || self.write(registration))
-            .await
+            .await;
+        self.forget(&registration.name.title);
+        registered
     }
 
     async fn write(&self, asked: &Registration<'_>) -> Result<Registered, sqlx::Error> {
