@@ -6,6 +6,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use lambda_common::json;
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::unix::pipe;
@@ -13,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::frame::{self, Frame, FrameError, Kind};
 use crate::limits::Limits;
-use crate::output::Output;
+use crate::output::{Output, read_now};
 use crate::process::{Fresh, MOST_USES, Process};
 use crate::watch::{self, Breach, CpuTimes};
 
@@ -300,7 +301,7 @@ pub async fn again(process: &mut Process, limits: &Limits) -> bool {
             && status.own <= fresh.memory + limits.memory_bytes / KEPT_SHARE
     }) && watch::open_files(pid) == Some(fresh.open_files)
         && std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|current| current == folder);
-    same && forget_output(&mut process.pipes.log)
+    same && forget_output(&process.pipes.log)
         && process.scratch().empty().is_ok()
         // The peak of memory begins anew (proc_pid_clear_refs(5)).
         && std::fs::write(format!("/proc/{pid}/clear_refs"), "5").is_ok()
@@ -308,13 +309,13 @@ pub async fn again(process: &mut Process, limits: &Limits) -> bool {
 }
 
 /// Drops what has been printed, so that the next execution begins with an empty log.
-fn forget_output(log: &mut pipe::Receiver) -> bool {
+fn forget_output(log: &pipe::Receiver) -> bool {
     let mut buffer = [0; 4096];
     for _ in 0..64 {
-        match log.try_read(&mut buffer) {
+        match read_now(log, &mut buffer) {
             Ok(0) => return false,
             Ok(_) => {}
-            Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
+            Err(error) => return error == Errno::EAGAIN,
         }
     }
     false

@@ -1,7 +1,8 @@
 //! What a process prints: its end is kept, for whom it may tell something, and its lines go to the runtime's own log as they come.
 
-use std::io::ErrorKind;
+use std::os::fd::AsFd;
 
+use nix::errno::Errno;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe;
 
@@ -59,9 +60,8 @@ impl Output {
     pub fn read_ready(&mut self, from: &pipe::Receiver, most: u64) {
         let mut buffer = [0; 4096];
         while self.total <= most {
-            match from.try_read(&mut buffer) {
+            match read_now(from, &mut buffer) {
                 Ok(length @ 1..) => self.take(&buffer[..length]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 _ => return,
             }
         }
@@ -91,6 +91,16 @@ impl Output {
         let broken = |byte: &&u8| cut && **byte & 0b1100_0000 == 0b1000_0000;
         let begin = self.tail.iter().take(3).take_while(broken).count();
         String::from_utf8_lossy(&self.tail[begin..]).into_owned()
+    }
+}
+
+/// What is there, EAGAIN where nothing is. Not `try_read`, which knows of it only once the event loop has heard of it.
+pub fn read_now(from: &pipe::Receiver, buffer: &mut [u8]) -> nix::Result<usize> {
+    loop {
+        match nix::unistd::read(from.as_fd(), buffer) {
+            Err(Errno::EINTR) => {}
+            answer => return answer,
+        }
     }
 }
 
@@ -169,7 +179,6 @@ mod tests {
         assert_eq!(output.total(), 0);
         sender.writable().await.unwrap();
         sender.try_write(&[b'a'; 9000]).unwrap();
-        receiver.readable().await.unwrap();
         output.read_ready(&receiver, 100);
         // As much as one look gives, once it is beyond.
         assert_eq!(output.total(), 4096);
