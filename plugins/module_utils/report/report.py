@@ -9,13 +9,14 @@ What cannot be read (a server that is down, a right that is missing) is told on 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.capacity import kept
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.table import aligned
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.concurrency import side_by_side
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.dashboards.dashboards import write
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.drift import drift
@@ -91,17 +92,11 @@ def run(
         written += [] if check_mode else [params["json_output"]]
     for note in report["notes"]:
         progress(f"report: {note}")
-    for line in aligned(page.RECOMMENDATIONS, [list(row.values()) for row in report["recommendations"] or []]):
-        progress(line)
+    if rows := [list(row.values()) for row in report["recommendations"] or []]:
+        for line in aligned(list(page.RECOMMENDATIONS), rows, left=len(page.RECOMMENDATIONS)):
+            progress(line)
     # A page of a running platform is another one each time: that is no change of anything.
     return {"changed": False, "report": report, "written": written}
-
-
-def aligned(head: Sequence[str], rows: list[list[str]]) -> list[str]:
-    """The lines of a table for a terminal; none without rows."""
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    lines = (head, ["-" * width for width in widths], *rows) if rows else ()
-    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
 def gathered(cluster: Cluster, components: list[Component], params: dict[str, Any], now: datetime) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.report import page, report, state
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.report import page, state
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.secret import certificate
 from hypothesis import given
 from hypothesis import strategies as st
@@ -163,9 +163,6 @@ def test_of_what_nobody_can_read_it_says_so() -> None:
     assert (row["cpu"], row["verdict_cpu"], row["recommended_memory"]) == ("-", "unknown", "1Gi")
 
 
-def test_the_table_for_a_terminal_is_aligned() -> None:
-    lines = report.aligned(("a", "long head"), [["longer", "x"], ["y", "zz"]])
-    assert lines == ["a       long head", "------  ---------", "longer  x", "y       zz"]
-    assert report.aligned(("a",), []) == []
+def test_a_row_has_a_value_for_each_head_of_the_table() -> None:
     (row,) = state.recommendations([watched({"kind": "Deployment", "name": "gone"}, "1", "1Gi")], [])
     assert len(row) == len(page.RECOMMENDATIONS)
