@@ -32,6 +32,9 @@ ENOUGH = 4
 ORDERS = 8
 """In so many orders components come, and one of equal nodes is taken: first that of site.yml."""
 
+ANOTHER = "'"
+"""What the name of a node has that comes in a lost one's place: no real one has it."""
+
 ENDING_ROUNDS = 12
 """How many pods come one after the other while one ends: 45 s of grace, ready after 4."""
 
@@ -196,7 +199,7 @@ class Packing:
 
     def _kept(self, pod: Pod) -> bool:
         """Whether it has to be where no node is: its volume is there, or its share of the zones."""
-        zones = {node.zone for node in self.nodes}
+        zones = {node.zone for node in self.nodes if node.name not in self.closed}
         return bool(pod.home and pod.home not in zones) or len(zones) < pod.workload.domains
 
     # --- the scheduler ----------------------------------------------------------------------------------------------
@@ -327,7 +330,7 @@ class Packing:
         self.nodes = [node for node in self.nodes if node.name not in names]
         self.schedule()
         found = self.now()
-        self._come(replace(self._given[node.name], name=node.name + "'") for node in lost)
+        self._come(replace(self._given[node.name], name=node.name + ANOTHER) for node in lost)
         self.schedule()
         return found
 
@@ -432,7 +435,11 @@ def lose(
         of_nodes.append(_worst(_drained(packing)))
     (node, of_node), (zone, of_zone) = _worst(of_nodes), _worst(of_zones)
     return Losses(
-        zone, tuple(of_zone.pending.items()), tuple(of_zone.waiting.items()), node, tuple(of_node.pending.items())
+        zone,
+        tuple(of_zone.pending.items()),
+        tuple(of_zone.waiting.items()),
+        node.rstrip(ANOTHER),
+        tuple(of_node.pending.items()),
     )
 
 

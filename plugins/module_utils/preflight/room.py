@@ -208,7 +208,7 @@ def _lost(losses: Losses, zones: list[str]) -> Iterator[Finding]:
             "add a node",
         )
     elif losses.node:
-        yield passed("drain", "each node can be drained: its pods have a place on the others")
+        yield passed("drain", "each node can be drained: what may move has a place on the others")
 
 
 def same_cluster(live: list[Node], pools: list[dict[str, Any]], described: str) -> Iterator[Finding]:

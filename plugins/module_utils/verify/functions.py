@@ -54,6 +54,7 @@ _SMALL = {
     "MEMORY_LIMIT_BYTES": "64Mi",
     "SCRATCH_LIMIT_BYTES": "1Mi",
     "REQUIRE_LANDLOCK": "false",
+    "DRAIN_SECONDS": "0",
 }
 
 

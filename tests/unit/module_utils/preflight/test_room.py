@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
+import pytest
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity import placement
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.placement import Placement
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.workloads import (
     GIB,
     ZONE,
@@ -78,6 +83,21 @@ def test_room_at_rest_is_a_must_and_room_to_grow_a_wish() -> None:
     full = results([workload(6, 6)], THREE)
     assert (full["nodes"], full["zones"], full["drain"]) == (PASS, WARN, WARN)
     assert results([workload(3, 3)], [node("one", "a"), node("two", "a")])["zones"] == WARN
+
+
+def test_who_a_volume_keeps_in_the_zone_of_a_drained_node_waits_for_it() -> None:
+    data = replace(workload(3, 3), kind="StatefulSet", apart=((ZONE, 1),), domains=3)
+    assert results([data], THREE) == {"nodes": PASS, "growth": PASS, "zones": PASS, "drain": PASS}
+
+
+def test_a_node_is_called_by_its_own_name_after_it_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = placement._nodes_lost
+    monkeypatch.setattr(
+        placement, "_nodes_lost", lambda packing: ((name, Placement([])) for name, _after in lost(packing))
+    )
+    live = room.live_nodes(THREE, [], {"ours"})
+    (told,) = (one for one in room.nodes([workload(6, 6)], live, [], TYPES, {}) if one.check == "drain")
+    assert re.match("when (one|two|three) is drained", told.found)
 
 
 def test_a_pod_that_no_node_holds_is_named() -> None:
