@@ -96,3 +96,25 @@ def test_conditionals_are_true_or_false(file: Path) -> None:
                 if isinstance(one, str) and not is_boolean(parsed(one), known, specified):
                     wrong.append(f"{keyword}: {one}")
     assert not wrong
+
+
+def imported(task: dict[str, Any], file: Path) -> Path | None:
+    """The file of tasks that a task imports, with the task's own conditional before each of them."""
+    if tasks := task.get("ansible.builtin.import_tasks"):
+        return file.parent / tasks
+    if role := task.get("ansible.builtin.import_role"):
+        return ROOT / "roles" / role["name"].rpartition(".")[2] / "tasks" / f"{role.get('tasks_from', 'main')}.yml"
+    return None
+
+
+def reads_variables(file: Path) -> bool:
+    tasks = list(mappings(documents(file)))
+    inner = [imported(task, file) for task in tasks]
+    return any(task.get("register") == "__platform" for task in tasks) or any(map(reads_variables, filter(None, inner)))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_what_is_imported_under_a_condition_does_not_read_the_variables(file: Path) -> None:
+    """Where it does not hold, the task that reads them is skipped, and leaves the next none."""
+    under = [task for task in mappings(documents(file)) if "when" in task]
+    assert not [path for task in under if (path := imported(task, file)) and reads_variables(path)]
