@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy.listeners import CONNECTION_MANAGER
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy.replies import proxy_replies
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.flows import (
@@ -18,16 +17,18 @@ from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.mesh 
 
 DOCUMENTATION = r"""
 name: mesh_policies
-short_description: Istio's objects of each namespace from the platform's table of flows
+short_description: Istio's objects from the platform's table of flows
 version_added: 0.2.0
 description:
   - The same table as of P(lambda_microservice.platform.network_policies#filter), said by identities and not by labels.
-    An AuthorizationPolicy for each workload that others of the mesh call, by their service accounts (each is named as
-    its workload), and one that denies all else; a PeerAuthentication; a Sidecar for each workload, so that its proxy
-    knows the namespaces that it calls and no other; and a DestinationRule for each Service that is called.
+    An AuthorizationPolicy for each workload lets in those of the mesh that call it, by their service accounts (each is
+    named as its workload), and nobody else; a PeerAuthentication for each namespace; and a DestinationRule for each
+    Service that is called, by which it is called with an identity.
+  - These refuse whoever has no proxy yet. What tells a proxy what it has to know comes before them. A Sidecar for each
+    workload names the namespaces that it calls, and it knows no others; and an EnvoyFilter lets proxies say of their
+    own answers whether anything ran, in the form of the platform's errors.
   - What comes from outside of the mesh goes past the proxies
     (P(lambda_microservice.platform.mesh_workloads#filter)) and is in no object here.
-  - An EnvoyFilter lets each proxy say of its own answers whether anything ran, in the form of the platform's errors.
 author:
   - The lambda_microservice.platform team
 positional: _input, namespaces
@@ -46,13 +47,6 @@ options:
     description: The Services of a workload, by V(NAMESPACE/APP), where they are not the one of its own name.
     type: dict
     default: {}
-  mtls:
-    description:
-      - V(strict) refuses who has no identity. V(permissive) takes everybody in, and asks nobody who it is, for the time
-        in which pods get their proxies, or lose them.
-    type: str
-    choices: [strict, permissive]
-    default: strict
 """
 
 EXAMPLES = r"""
@@ -66,8 +60,16 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: Objects by namespace, ordered by kind and name. A namespace is not there where nobody has a proxy.
+  description: Objects, ordered by namespace, kind and name.
   type: dict
+  contains:
+    proxies:
+      description: Sidecars and EnvoyFilters by namespace. One in which nobody has a proxy is not there.
+      type: dict
+    identities:
+      description: All others.
+      type: list
+      elements: dict
 """
 
 TRUST_DOMAIN = "cluster.local"
@@ -75,7 +77,6 @@ LABELS = {
     "app.kubernetes.io/part-of": "lambda-microservice-platform",
     "app.kubernetes.io/component": "mesh",
 }
-MODES = {"strict": "STRICT", "permissive": "PERMISSIVE"}
 HTTP = "envoy.filters.network.http_connection_manager"
 
 
@@ -112,12 +113,13 @@ def _rules(proxy: Proxy) -> list[dict[str, Any]]:
     ]
 
 
-def _destination(host: str, mtls: str) -> dict[str, Any]:
-    # As long as the edge and the controller wait for a connection themselves.
-    policy: dict[str, Any] = {"connectionPool": {"tcp": {"connectTimeout": "1s"}}}
-    if mtls == "strict":
+def _destination(host: str) -> dict[str, Any]:
+    policy = {
         # Said, not found out: a proxy that knows no pod of a Service yet would speak plain text to the first.
-        policy["tls"] = {"mode": "ISTIO_MUTUAL"}
+        "tls": {"mode": "ISTIO_MUTUAL"},
+        # As long as the edge and the controller wait for a connection themselves.
+        "connectionPool": {"tcp": {"connectTimeout": "1s"}},
+    }
     return {"host": host, "trafficPolicy": policy}
 
 
@@ -135,38 +137,34 @@ def _local_replies() -> dict[str, Any]:
     }
 
 
-def mesh_policies(
-    flows: Any, namespaces: Any, services: Any = None, mtls: Any = "strict"
-) -> dict[str, list[dict[str, Any]]]:
+def mesh_policies(flows: Any, namespaces: Any, services: Any = None) -> dict[str, Any]:
     """As RETURN says."""
-    if mtls not in MODES:
-        raise AnsibleFilterError(f"mesh_policies: mtls is wrong. Found: {mtls!r}. Expected: {' or '.join(MODES)}.")
     everywhere, _conflicts = proxies(parse_flows(flows), namespaces)
-    by_namespace: dict[str, dict[str, Proxy]] = {}
+    told: dict[str, list[dict[str, Any]]] = {}
+    identities = []
+    for namespace in sorted({workload.namespace for workload in everywhere}):
+        told[namespace] = [_object("EnvoyFilter", namespace, "local-replies", _local_replies())]
+        identities.append(_object("PeerAuthentication", namespace, "default", {"mtls": {"mode": "STRICT"}}))
     for (namespace, app), proxy in everywhere.items():
-        by_namespace.setdefault(namespace, {})[app] = proxy
-    return {namespace: _objects(namespace, apps, services or {}, mtls) for namespace, apps in by_namespace.items()}
-
-
-def _objects(namespace: str, apps: dict[str, Proxy], services: dict[str, Any], mtls: str) -> list[dict[str, Any]]:
-    objects = [
-        _object("PeerAuthentication", namespace, "default", {"mtls": {"mode": MODES[mtls]}}),
-        _object("EnvoyFilter", namespace, "local-replies", _local_replies()),
-    ]
-    if mtls == "strict":
-        objects.append(_object("AuthorizationPolicy", namespace, "default-deny", {}))
-    for app, proxy in apps.items():
         labels = {APP_LABEL: app}
-        if proxy.callers and mtls == "strict":
-            allowed = {"selector": {"matchLabels": labels}, "action": "ALLOW", "rules": _rules(proxy)}
-            objects.append(_object("AuthorizationPolicy", namespace, app, allowed))
         hosts = [f"{called}/*" for called in sorted(proxy.called)] or ["~/*"]
         known = {"workloadSelector": {"labels": labels}, "egress": [{"hosts": hosts}]}
-        objects.append(_object("Sidecar", namespace, app, known))
-        for service in services.get(f"{namespace}/{app}", [app]) if proxy.callers else ():
+        told[namespace].append(_object("Sidecar", namespace, app, known))
+        # One object a workload, with all that is let in: two could come to its proxy one after the other. Without a
+        # rule it lets in nobody.
+        allowed = {"selector": {"matchLabels": labels}, "action": "ALLOW", "rules": _rules(proxy)}
+        identities.append(_object("AuthorizationPolicy", namespace, app, allowed))
+        for service in (services or {}).get(f"{namespace}/{app}", [app]) if proxy.callers else ():
             host = f"{service}.{namespace}.svc.{TRUST_DOMAIN}"
-            objects.append(_object("DestinationRule", namespace, service, _destination(host, mtls)))
-    return sorted(objects, key=lambda obj: (obj["kind"], obj["metadata"]["name"]))
+            identities.append(_object("DestinationRule", namespace, service, _destination(host)))
+    return {
+        "proxies": {namespace: sorted(objects, key=_order) for namespace, objects in told.items()},
+        "identities": sorted(identities, key=_order),
+    }
+
+
+def _order(obj: dict[str, Any]) -> tuple[str, str, str]:
+    return (obj["metadata"]["namespace"], obj["kind"], obj["metadata"]["name"])
 
 
 class FilterModule:
