@@ -17,7 +17,7 @@ description:
   - A workload has a proxy where it calls another one of the mesh, or is called by one
     (P(lambda_microservice.platform.mesh_policies#filter)).
   - A port on which somebody without an identity calls it, such as Prometheus, goes past the proxy, as does a port of
-    somebody without one whom it calls, such as PostgreSQL. NetworkPolicies alone hold these.
+    somebody without one whom it calls, such as PostgreSQL or a name server. NetworkPolicies alone hold these.
 author:
   - The lambda_microservice.platform team
 positional: _input, namespaces
@@ -42,7 +42,7 @@ EXAMPLES = r"""
     flows:
       - {from: ingress/envoy, to: controller/controller, ports: [8080]}
       - {from: monitoring/prometheus, to: controller/controller, ports: [9090]}
-# {controller/controller: {inbound: [9090], outbound: []}, ingress/envoy: {inbound: [], outbound: []}}
+# {controller/controller: {inbound: [9090], outbound: [53]}, ingress/envoy: {inbound: [], outbound: [53]}}
 """
 
 RETURN = r"""
@@ -53,11 +53,18 @@ _value:
 """
 
 
+DNS = 53
+"""By TCP, for a long answer: what everybody may ask (foundation) is no row of the table."""
+
+
 def mesh_workloads(flows: Any, namespaces: Any) -> dict[str, dict[str, list[int]]]:
     """As RETURN says."""
     found, _conflicts = proxies(parse_flows(flows), namespaces)
     return {
-        f"{workload.namespace}/{workload.app}": {"inbound": sorted(proxy.past_in), "outbound": sorted(proxy.past_out)}
+        f"{workload.namespace}/{workload.app}": {
+            "inbound": sorted(proxy.past_in),
+            "outbound": sorted({DNS, *proxy.past_out}),
+        }
         for workload, proxy in found.items()
     }
 

@@ -145,7 +145,7 @@ def configure(
     redirect = redirect_listener(address, limits, port)
     base = bootstrap(address, limits)
 
-    counter = rate_limit_service["address"] if meshed and rate_limit_service is not None else ""
+    counter = str(rate_limit_service["address"]) if meshed and rate_limit_service is not None else ""
 
     def filters(to_judge: bool) -> list[dict[str, Any]]:
         # First who calls, then how often, and only then is the body read.

@@ -169,7 +169,7 @@ def rate_limit_cluster(service: Any, mesh: bool = False) -> dict[str, Any]:
             "healthy_threshold": 1,
             "grpc_health_check": {
                 "service_name": "ratelimit",
-                **({"authority": checked["address"]} if mesh else {}),
+                **({"authority": str(checked["address"])} if mesh else {}),
             },
         }
     ]
