@@ -34,6 +34,11 @@ _UPSTREAMS_ALONE = (
     ),
     (_LOGGING["elastic"], "does not build", "take logging_backend victorialogs"),
     (_VPA, "has not built", "run playbooks/images.yml with vpa_enabled true, which builds them too"),
+    (
+        ("kiali",),
+        "does not build",
+        "set mesh_kiali_enabled to false: playbooks/verify.yml looks at the mesh without it",
+    ),
     (_MESH, "has not built", "run playbooks/images.yml with mesh_enabled true, which builds them too"),
 )
 
@@ -128,6 +133,8 @@ def _needed(values: Values) -> Iterator[str]:
         yield from _VPA
     if values["mesh_enabled"]:
         yield from _MESH
+        if values["mesh_kiali_enabled"]:
+            yield "kiali"
 
 
 CHECKS = (_file, _registry, _upstream)

@@ -105,7 +105,7 @@ def test_what_is_made_before_what_needs_it(on: Run) -> None:
 
     asked = [name(call) for call in on.calls]
     mine = [one for one in asked if one.startswith(("cacerts", "mesh", "istiod"))]
-    assert mine == ["cacerts", "mesh-definitions", "mesh", "istiod,istio-cni", "istiod,istio-cni-node"]
+    assert mine == ["cacerts", "mesh-definitions", "mesh", "istiod,istio-cni,kiali", "istiod,istio-cni-node"]
 
 
 def test_the_authority_is_kept_where_istiod_looks_for_it(on: Run, istiod: Objects) -> None:
@@ -273,3 +273,63 @@ def test_what_is_wrong_is_told_before_anything_is_asked(collections: Path, tmp_p
         "controller_namespace and mesh_namespace are controller",
     ):
         assert told in " ".join(done.output.split()), told
+
+
+# --- Kiali ------------------------------------------------------------------------------------------------------------
+
+DIGEST = "0123456789abcdef" * 4
+KIALI = {
+    line
+    for line in (Path(__file__).parent / "kiali_values.txt").read_text(encoding="utf-8").splitlines()
+    if line[0] != "#"
+}
+
+
+@pytest.fixture(scope="module")
+def kiali(collections: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    given = {"mesh_enabled": True, "mesh_kiali_enabled": True, "platform_upstream_images": True}
+    digest = {"platform_images": {"kiali": {"repository": "registry.example.com/kiali", "digest": f"sha256:{DIGEST}"}}}
+    done = site(collections, tmp_path_factory.mktemp("run"), "mesh", {**given, **digest})
+    assert done.rc == 0, done.output
+    return done
+
+
+def leaves(given: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in given.items():
+        if isinstance(value, dict) and key != "resources":
+            yield from leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def test_kiali_changes_nothing_and_knows_who_asks(kiali: Run) -> None:
+    values = dict(leaves(kiali.release("kiali")["values"]))
+    assert values.keys() <= KIALI
+    assert values["deployment.view_only_mode"] is True and values["auth.strategy"] == "token"
+    assert values["deployment.ingress.enabled"] is False
+    assert values["external_services.prometheus.url"] == "http://prometheus.monitoring.svc:9090"
+    # As its chart puts the name of an image together: NAME@sha256:VERSION.
+    image = [values[f"deployment.image_{part}"] for part in ("name", "digest", "version")]
+    assert image == ["registry.example.com/kiali", "sha256", DIGEST]
+    # The key by which it signs sessions is made in the cluster, and its values name it alone.
+    (secret,) = [
+        one for asked in kiali.asked("secret") for one in asked["secrets"] if one["name"] == "kiali-signing-key"
+    ]
+    assert set(secret["random"]) == {"signing-key"}
+    assert values["login_token.signing_key"] == "secret:kiali-signing-key:signing-key"
+
+
+def test_kiali_is_reached_by_nobody_and_asks_three(kiali: Run) -> None:
+    policy = policies(kiali, "mesh", "istio-system")["kiali"]
+    assert "ingress" not in policy and ports(policy["egress"]) == {443, 6443, 9090, 15014}
+
+
+def test_without_kiali_nothing_of_it_is_made(on: Run) -> None:
+    assert on.release("kiali")["state"] == "absent"
+    assert "kiali" not in json.dumps([on.asked("secret"), on.asked("rollout"), batch(on, "mesh")])
+
+
+def test_where_its_image_cannot_be_had_it_is_said(collections: Path, tmp_path: Path) -> None:
+    done = site(collections, tmp_path, "mesh", {"mesh_enabled": True, "mesh_kiali_enabled": True})
+    assert done.rc != 0 and not done.calls
+    assert "this cluster cannot have the images of kiali" in " ".join(done.output.split())
