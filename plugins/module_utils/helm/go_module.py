@@ -1,7 +1,7 @@
 # Copyright: Contributors to the lambda_microservice.platform project
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A file or a folder of a pinned Go module: charts and definitions of operators, where their source can be had and no release."""
+"""A file or a folder of a pinned Go module: an operator's charts and definitions where only its source can be had."""
 
 from __future__ import annotations
 

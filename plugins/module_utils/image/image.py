@@ -611,7 +611,7 @@ def _executable(programs: Programs, cache: Path, binary: str) -> Path:
 
 
 def _go_build(folder: Path, flags: tuple[str, ...], packages: list[str], programs: Programs, cache: Path) -> Path:
-    """Build programs of the module in a folder; Go's own cache keeps what did not change. Gives the programs' folder."""
+    """Build programs of the module in a folder; Go's own cache keeps what did not change. Gives where they are."""
     target = cache / "go" / content_tag([*_files(folder), *(("flag", flag.encode()) for flag in flags)])
     argv = ["go", "build", "-mod=readonly", "-trimpath", "-ldflags=-s -w", *flags, "-o", "%s/" % target, *packages]
     # Without the C library, so that they run on any base.

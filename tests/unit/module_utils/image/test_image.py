@@ -124,7 +124,9 @@ def test_every_base_changes_the_tag_and_is_a_build_argument(
 
     asked: list[list[str]] = []
     monkeypatch.setattr(image, "_docker", lambda arguments, _image: asked.append(arguments))
-    image._build(image._Image(entry, table["params"], Programs(), pull=True), Path(table["params"]["cache_dir"]))
+    built = image._Image(entry, table["params"], Programs(), pull=True)
+    cache = Path(table["params"]["cache_dir"])
+    image._build(built, cache, image._GoPrograms([built], cache))
     (build,) = asked
     given = [build[place + 1] for place, word in enumerate(build) if word == "--build-arg"]
     assert given == ["BASE=rust:1.67-slim", "CRATES=debian:trixie-slim"]
