@@ -21,6 +21,7 @@ from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.varia
 
 _MESHED = ("ingress", "controller", "runtimes", "openfaas")
 _OTHERS = ("data_services", "monitoring")
+_NO_PODS = {"api_servers": "kubernetes-api", "nodes": "world"}
 
 
 def _flows(values: Values) -> Iterator[PlatformError]:
@@ -32,7 +33,7 @@ def _flows(values: Values) -> Iterator[PlatformError]:
         table += values["__platform_flows_gateway"]
         if values["openfaas_callback_hosts"]:
             table.append({"from": "openfaas/queue-worker", "to": "world", "ports": values["openfaas_callback_ports"]})
-    rows = placed(table, {**places, "api_servers": "kubernetes-api", "nodes": "world"})
+    rows = placed(table, {**places, **_NO_PODS, "node_agents": values["foundation_node_agents_namespace"]})
     try:
         flows = parse_flows([*rows, *values["platform_extra_flows"]])
     except AnsibleFilterError as wrong:
