@@ -105,7 +105,14 @@ def test_what_is_made_before_what_needs_it(on: Run) -> None:
 
     asked = [name(call) for call in on.calls]
     mine = [one for one in asked if one.startswith(("cacerts", "mesh", "istiod"))]
-    assert mine == ["cacerts", "mesh-definitions", "mesh", "istiod,istio-cni,kiali", "istiod,istio-cni-node"]
+    before = ["cacerts", "mesh-definitions", "mesh", "istiod,istio-cni,kiali", "istiod,istio-cni-node"]
+    # Nobody has to prove who they are before every pod has a proxy.
+    assert mine == [*before, "mesh-identities"] and asked[-1] == "mesh-identities"
+    asks = {(obj["kind"], obj["metadata"]["namespace"]) for obj in batch(on, "mesh-identities")["objects"]}
+    for namespace in ("ingress", "controller", "openfaas", "openfaas-fn"):
+        assert {("PeerAuthentication", namespace), ("AuthorizationPolicy", namespace)} <= asks
+    told = {obj["kind"] for obj in batch(on, "controller")["objects"]}
+    assert told == {"NetworkPolicy", "Sidecar", "EnvoyFilter"}
 
 
 def test_the_authority_is_kept_where_istiod_looks_for_it(on: Run, istiod: Objects) -> None:
@@ -250,7 +257,10 @@ def test_turned_off_all_of_it_goes_and_its_definitions_after_their_objects(colle
     ]
     # At the very end, when no pod has a proxy any more.
     assert asked[-4:] == [("chart", None), ("policy", "mesh"), ("policy", "mesh-definitions"), ("secret", None)]
-    assert [one["name"] for one in done.asked("policy")] == ["foundation", "controller", "mesh", "mesh-definitions"]
+    # Who has no proxy is let in before the first pod loses its own.
+    names = [one["name"] for one in done.asked("policy")]
+    assert names == ["foundation", "mesh-identities", "controller", "mesh", "mesh-definitions"]
+    assert batch(done, "mesh-identities")["state"] == "absent"
     assert {release["state"] for args in done.asked("chart") for release in args["releases"]} == {"absent"}
     assert {one["state"] for args in done.asked("secret") for one in args["secrets"]} == {"absent"}
     assert set(batch(done, "mesh-definitions")["definitions_unless_used"]) >= {"VirtualService", "PeerAuthentication"}
