@@ -15,7 +15,7 @@ ON = {
     # No endpoints of the API are found where there are no nodes.
     "platform_api_server_addresses": ["10.0.0.1/32"],
 }
-TAGS = "mesh_policy,runtimes_policy,controller_policy,openfaas_policy,ingress_policy"
+TAGS = "mesh_policy,mesh_identities,runtimes_policy,controller_policy,openfaas_policy,ingress_policy"
 OF_ROLES = ("runtimes", "controller", "openfaas", "ingress")
 
 
@@ -31,7 +31,8 @@ def batches(tmp_path_factory, cluster):
         objects = [obj for obj in asked.get("objects") or [] if "istio.io/" in obj["apiVersion"]]
         if asked["name"] == "mesh-definitions" or objects:
             found[asked["name"]] = {**asked, "objects": objects}
-    for name in {obj["metadata"]["namespace"] for batch in found.values() for obj in batch["objects"]}:
+    places = {obj["metadata"]["namespace"] for batch in found.values() for obj in batch["objects"]}
+    for name in places | {batch["namespace"] for batch in found.values()}:
         cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}, "test")
     return found
 

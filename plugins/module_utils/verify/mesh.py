@@ -165,7 +165,7 @@ def mesh_mutual_tls(cluster: Cluster, options: Object) -> Found:
             where=way,
             found=_first(plain),
             expected="no answer without a certificate of the mesh",
-            fix=f"see that {called['namespace']} has the PeerAuthentication default, STRICT (site.yml --tags mesh)",
+            fix=f"see that {called['namespace']} has the PeerAuthentication default, STRICT (site.yml, to its end)",
             reason="mesh",
         )
     return Passed(f"{way}: answered with a certificate, refused in plain text")

@@ -42,7 +42,8 @@ def on(collections: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
         "mesh_istiod_min_replicas": 2,
         "mesh_istiod_max_replicas": 5,
     }
-    done = site(collections, tmp_path_factory.mktemp("run"), "foundation,mesh,monitoring,controller_policy", given)
+    tags = "foundation,mesh,monitoring,controller_policy,mesh_identities"
+    done = site(collections, tmp_path_factory.mktemp("run"), tags, given)
     assert done.rc == 0, done.output
     return done
 
