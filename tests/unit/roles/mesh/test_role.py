@@ -286,6 +286,26 @@ def test_what_is_wrong_is_told_before_anything_is_asked(collections: Path, tmp_p
         assert told in " ".join(done.output.split()), told
 
 
+@pytest.mark.parametrize(
+    ("given", "turns"), [({}, ["rotate", "switch"]), ({"rotate_cut_off": True}, ["forget"])], ids=["begins", "ends"]
+)
+def test_its_authority_is_known_before_it_signs_and_the_one_before_ends_in_a_run_of_its_own(
+    collections: Path, tmp_path: Path, given: dict[str, Any], turns: list[str]
+) -> None:
+    wanted = {"mesh_enabled": True, "rotate_mounted_seconds": 0, **given}
+    table = f"platform_images_file={ROOT}/tests/images.json"
+    options = ("--tags", "mesh_authority", "-e", table, "-e", json.dumps(wanted))
+    done = run(collections, "rotate", *options, folder=tmp_path)
+    assert done.rc == 0, done.output
+    secrets = [one for asked in done.asked("secret") for one in asked["secrets"]]
+    assert {one["name"] for one in secrets} == {"cacerts"}
+    made = [
+        [name for name in ("rotate", "forget") if one.get(name)] + ["switch"] * bool(one["certificate"].get("switch"))
+        for one in secrets
+    ]
+    assert made == [[turn] for turn in turns]
+
+
 # --- Kiali ------------------------------------------------------------------------------------------------------------
 
 DIGEST = "0123456789abcdef" * 4
