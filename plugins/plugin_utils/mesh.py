@@ -49,7 +49,8 @@ def proxies(flows: list[Flow], namespaces: Collection[str]) -> tuple[dict[Endpoi
 
     inside = [flow for flow in flows if meshed(flow.sender) and meshed(flow.receiver)]
     ends = {end for flow in inside for end in (flow.sender, flow.receiver) if end.app != "*"}
-    found, conflicts = {}, []
+    found: dict[Endpoint, Proxy] = {}
+    conflicts: list[Conflict] = []
     for workload in sorted(ends):
         everyone = (workload, workload._replace(app="*"))
         proxy = Proxy({}, set(), set(), set())
