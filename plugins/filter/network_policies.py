@@ -4,12 +4,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
-import re
-from typing import Any, NamedTuple
+from typing import Any
 
-from ansible.errors import AnsibleFilterError
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.flows import (
+    APP_LABEL,
+    DNS_LABEL,
+    KUBERNETES_API,
+    Endpoint,
+    fail,
+    labels_of,
+    parse_flows,
+)
 
 DOCUMENTATION = r"""
 name: network_policies
@@ -73,121 +78,22 @@ _value:
   elements: dict
 """
 
-WORLD = "world"
-KUBERNETES_API = "kubernetes-api"
 WORLD_BLOCKS = ("0.0.0.0/0", "::/0")
-SHORT = {"monitoring": "monitoring/*"}
 # A dot cannot be in an app's name (a DNS label), so this name cannot be an app's.
 WHOLE_NAMESPACE_POLICY = "all.pods"
 
-_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_APP = re.compile(rf"\*|([a-z]+=)?{_DNS_LABEL.pattern}")
-_APP_LABEL = "app.kubernetes.io/name"
-_KEYS = ("from", "to", "ports")
-_OPTIONAL = "service_selector"
-_ENDPOINT_FORM = (
-    "NAMESPACE/APP, NAMESPACE/LABEL=VALUE, NAMESPACE/*, 'monitoring', or one or a list of a block of addresses such as "
-    "10.0.0.0/8, 'kubernetes-api' and 'world'"
-)
 
-
-class Endpoint(NamedTuple):
-    """One end of a flow. ``app`` is ``*`` for the whole namespace; without a namespace, it is a block of addresses,
-    :data:`KUBERNETES_API`, or empty for the world."""
-
-    namespace: str
-    app: str
-
-    def peer(self) -> list[dict[str, Any]]:
-        """The endpoint as NetworkPolicyPeers."""
-        if not self.namespace:
-            if self.app == KUBERNETES_API:
-                return [{"found": KUBERNETES_API}]
-            return [{"ipBlock": {"cidr": block}} for block in ([self.app] if self.app else WORLD_BLOCKS)]
-        peer: dict[str, Any] = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.namespace}}}
-        if self.app != "*":
-            peer["podSelector"] = {"matchLabels": _labels(self.app)}
-        return [peer]
-
-
-def _labels(app: str) -> dict[str, str]:
-    """By which the pods of an app are known."""
-    label, equals, value = app.partition("=")
-    return {label: value} if equals else {_APP_LABEL: app}
-
-
-class Flow(NamedTuple):
-    """A checked row of the table."""
-
-    sender: Endpoint
-    receiver: Endpoint
-    ports: tuple[int, ...]
-    service_selector: bool = True
-
-    def to(self) -> Endpoint:
-        """Where the sender may go."""
-        return self.receiver if self.service_selector else self.receiver._replace(app="*")
-
-
-def _fail(where: str, found: Any, expected: str) -> None:
-    raise AnsibleFilterError(f"network_policies: {where} is wrong. Found: {found!r}. Expected: {expected}.")
-
-
-def _endpoint(value: Any, where: str) -> Endpoint:
-    if not isinstance(value, str):
-        _fail(where, value, _ENDPOINT_FORM)
-    if value in (WORLD, KUBERNETES_API):
-        return Endpoint("", "" if value == WORLD else KUBERNETES_API)
-    with contextlib.suppress(ValueError):
-        return Endpoint("", str(ipaddress.ip_network(value)))
-    namespace, slash, app = SHORT.get(value, value).partition("/")
-    if not slash or not _DNS_LABEL.fullmatch(namespace) or not _APP.fullmatch(app):
-        _fail(where, value, _ENDPOINT_FORM + ", in lower-case letters, digits and hyphens")
-    return Endpoint(str(namespace), str(app))
-
-
-def _endpoints(value: Any, where: str) -> list[Endpoint]:
-    if not isinstance(value, (list, tuple)):
-        return [_endpoint(value, where)]
-    found = [_endpoint(one, where) for one in value]
-    if not found or any(one.namespace for one in found):
-        _fail(where, value, _ENDPOINT_FORM)
-    return found
-
-
-def parse_flows(flows: Any) -> list[Flow]:
-    """Check the table and return its rows, one for each end of a list; the error names the row, what was found and what
-    was expected."""
-    if not isinstance(flows, (list, tuple)):
-        _fail("the input", flows, "a list of flows")
-    parsed = []
-    for index, flow in enumerate(flows):
-        where = f"flow {index}"
-        if not isinstance(flow, dict):
-            _fail(where, flow, "a dictionary with the keys from, to and ports")
-        if set(flow) - {_OPTIONAL} != set(_KEYS):
-            _fail(
-                f"{where} (its keys)",
-                sorted(str(key) for key in flow),
-                f"exactly the keys from, to and ports, and {_OPTIONAL} where it is needed",
-            )
-        senders = _endpoints(flow["from"], f"{where}, from,")
-        receivers = _endpoints(flow["to"], f"{where}, to,")
-        outside = not receivers[0].namespace
-        if not senders[0].namespace and outside:
-            _fail(where, dict(flow), "at least one end in the cluster, not 'world'")
-        ports = flow["ports"]
-        if not isinstance(ports, (list, tuple)) or not ports:
-            _fail(f"{where}, ports,", ports, "a list of at least one TCP port number")
-        for port in ports:
-            if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
-                _fail(f"{where}, ports,", port, "TCP port numbers, integers from 1 to 65535")
-        selector = flow.get(_OPTIONAL, True)
-        if not isinstance(selector, bool) or (outside and not selector):
-            _fail(f"{where}, {_OPTIONAL},", selector, "true, or false where to is in the cluster")
-        numbers = tuple(sorted({int(port) for port in ports}))
-        parsed += [Flow(sender, receiver, numbers, selector) for sender in senders for receiver in receivers]
-    return parsed
+def _peers(endpoint: Endpoint) -> list[dict[str, Any]]:
+    """One end of a flow as NetworkPolicyPeers."""
+    if not endpoint.namespace:
+        if endpoint.app == KUBERNETES_API:
+            return [{"found": KUBERNETES_API}]
+        return [{"ipBlock": {"cidr": block}} for block in ([endpoint.app] if endpoint.app else WORLD_BLOCKS)]
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": endpoint.namespace}}
+    peer: dict[str, Any] = {"namespaceSelector": selector}
+    if endpoint.app != "*":
+        peer["podSelector"] = {"matchLabels": labels_of(endpoint.app)}
+    return [peer]
 
 
 def _rules(ports_by_peer: dict[Endpoint, set[int]], direction: str) -> list[dict[str, Any]]:
@@ -197,7 +103,7 @@ def _rules(ports_by_peer: dict[Endpoint, set[int]], direction: str) -> list[dict
         by_ports.setdefault(tuple(sorted(ports)), []).append(peer)
     return [
         {
-            direction: [entry for peer in peers for entry in peer.peer()],
+            direction: [entry for peer in peers for entry in _peers(peer)],
             "ports": [{"protocol": "TCP", "port": port} for port in ports],
         }
         for ports, peers in sorted(by_ports.items())
@@ -206,8 +112,8 @@ def _rules(ports_by_peer: dict[Endpoint, set[int]], direction: str) -> list[dict
 
 def network_policies(flows: Any, namespace: Any, apps: Any = None) -> list[dict[str, Any]]:
     """NetworkPolicies of ``namespace`` (of some ``apps`` in it) that permit ``flows`` and nothing else."""
-    if not isinstance(namespace, str) or not _DNS_LABEL.fullmatch(namespace):
-        _fail("namespace", namespace, "the name of a namespace")
+    if not isinstance(namespace, str) or not DNS_LABEL.fullmatch(namespace):
+        fail("namespace", namespace, "the name of a namespace")
     ingress: dict[str, dict[Endpoint, set[int]]] = {}
     egress: dict[str, dict[Endpoint, set[int]]] = {}
     for flow in parse_flows(flows):
@@ -225,8 +131,8 @@ def network_policies(flows: Any, namespace: Any, apps: Any = None) -> list[dict[
         selector: dict[str, Any] = {}
         name = WHOLE_NAMESPACE_POLICY if app == "*" else app.rpartition("=")[2]
         if app != "*":
-            labels[_APP_LABEL] = name
-            selector = {"matchLabels": _labels(app)}
+            labels[APP_LABEL] = name
+            selector = {"matchLabels": labels_of(app)}
         # Both types always: a direction without rules is closed by this policy itself, not only by a default that
         # somebody may have removed.
         spec: dict[str, Any] = {"podSelector": selector, "policyTypes": ["Ingress", "Egress"]}

@@ -18,9 +18,9 @@ name: resource_quotas
 short_description: The ResourceQuotas of the namespaces, with room for what the variables make
 version_added: 0.1.0
 description:
-  - For the namespaces of the edge, the controller, the runtimes and the data services, the sum of what their workloads
-    ask for with replicas at their maximum, the pods that a rolling update adds, those that still end, and Jobs; and a
-    quarter more.
+  - For the namespaces of the edge, the controller, the runtimes, the data services and the mesh, the sum of what their
+    workloads ask for with replicas at their maximum, the pods that a rolling update adds, those that still end, and
+    Jobs, each with its proxy where there is a mesh; and a quarter more.
   - A namespace that C(foundation_resource_quotas) names has what is said there. One with nothing in it has no quota.
 author:
   - The lambda_microservice.platform team
@@ -43,7 +43,7 @@ _value:
   type: dict
 """
 
-COMPUTED = ("ingress", "controller", "runtimes", "data_services")
+COMPUTED = ("ingress", "controller", "runtimes", "data_services", "mesh")
 
 
 def resource_quotas(values: Any) -> dict[str, dict[str, Any]]:

@@ -69,6 +69,8 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.module_utils.urls import open_url
 from ansible.plugins.lookup import LookupBase
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.helm import go_module
 
 DOWNLOAD_SECONDS = 60
 
@@ -182,17 +184,15 @@ def _downloaded(source: str) -> bytes:
 
 
 def _of_go_module(source: str) -> bytes:
-    module, _at, rest = source.removeprefix("go:").partition("@")
-    version, _slash, file = rest.partition("/")
-    described = json.loads(_output(source, ["go", "mod", "download", "-json", f"{module}@{version}"]))
-    return (Path(described["Dir"]) / file).read_bytes()
+    try:
+        return Path(go_module.path_of(source)).read_bytes()
+    except PlatformError as error:
+        raise _problem(source, error.what, error.found, error.expected, error.fix) from error
 
 
 def _output(source: str, argv: list[str]) -> bytes:
-    # No go.mod of whoever calls: a module of its own choice is not what is pinned here.
-    environment = {**os.environ, "GOFLAGS": "-mod=mod"}
     try:
-        ran = subprocess.run(argv, capture_output=True, check=False, cwd=tempfile.gettempdir(), env=environment)
+        ran = subprocess.run(argv, capture_output=True, check=False)
     except OSError as error:
         raise _problem(source, f"needs {argv[0]}", str(error), "that program", f"install {argv[0]}") from error
     if ran.returncode != 0:

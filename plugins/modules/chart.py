@@ -64,7 +64,8 @@ options:
         required: true
       chart:
         description:
-          - A chart's folder or C(.tgz) archive, an C(oci://) address, or with O(releases[].repository) a name.
+          - A chart's folder or C(.tgz) archive, an C(oci://) address, a folder of a Go module
+            (C(go:MODULE@VERSION/FOLDER)), or with O(releases[].repository) a name.
           - Required if O(releases[].state=present).
         type: str
       repository:

@@ -63,8 +63,25 @@ options:
             type: str
           go:
             description:
-              - A Go package whose program is taken. C(go.mod) and C(go.sum) beside the Dockerfile pin it.
+              - A Go package whose program is taken. C(go.mod) and C(go.sum) beside the Dockerfile pin it, or those of
+                O(images[].artifacts[].module).
+              - The programs of one module, of several images too, come of one C(go build).
             type: str
+          go_file:
+            description:
+              - A Go module, required by that of the image, whose file O(images[].artifacts[].path) is taken.
+            type: str
+            version_added: 0.2.0
+          module:
+            description: The folder of the Go module, relative to O(root), where it is not that of the Dockerfile.
+            type: str
+            version_added: 0.2.0
+          flags:
+            description: Further flags of C(go build).
+            type: list
+            elements: str
+            default: []
+            version_added: 0.2.0
           pypi:
             description: A pinned requirement (C(name==version)) whose wheel has the file O(images[].artifacts[].path).
             type: str
@@ -72,7 +89,7 @@ options:
             description: A folder relative to O(root).
             type: str
           path:
-            description: The file in the wheel.
+            description: The file in the wheel or in the Go module.
             type: str
           as:
             description: The name in the build's folder. The file's own name if it is not given.

@@ -197,6 +197,39 @@ options:
           namespace: {description: The namespace., type: str, required: true}
           name: {description: The name., type: str, required: true}
           labels: {description: Not checked., type: dict}
+  mesh:
+    description: The mesh. Without it, it is not looked at.
+    type: dict
+    suboptions:
+      namespace: {description: The namespace of istiod., type: str, required: true}
+      workloads:
+        description: Whose pods must have a proxy, each V(NAMESPACE/APP) by its app.kubernetes.io/name.
+        type: list
+        elements: str
+        required: true
+      caller:
+        description: From whose pods something is asked; the container needs bash, as does the proxy's.
+        type: dict
+        required: true
+        suboptions:
+          namespace: {description: The namespace., type: str, required: true}
+          app: {description: The pods' app.kubernetes.io/name., type: str, required: true}
+          container: {description: The container of its program., type: str, required: true}
+      called:
+        description: Whom it may ask, and who answers with 200.
+        type: dict
+        required: true
+        suboptions: &asked
+          namespace: {description: The namespace., type: str, required: true}
+          app: {description: The pods' app.kubernetes.io/name., type: str, required: true}
+          host: {description: The name of its Service that callers use., type: str, required: true}
+          port: {description: The port., type: int, default: 8080}
+          path: {description: The path., type: str, default: /health}
+      uncalled:
+        description: Whom it may not ask.
+        type: dict
+        required: true
+        suboptions: *asked
   network_probe:
     description: Connections to try from inside. Without it, whether NetworkPolicies are enforced is not checked.
     type: dict

@@ -46,13 +46,13 @@ Registered = Callable[[str, dict[str, Any]], dict[str, Any]]
 
 
 def components(folder: Path = PLAYBOOKS) -> list[str]:
-    """The roles that site.yml imports, in its order."""
+    """The roles that site.yml imports, in its order. What it imports of one beside its main tasks is an end."""
     (play,) = read_file(folder / "site.yml")
     return [
         str(task[name]["name"]).removeprefix(COLLECTION)
         for task in play["tasks"]
         for name in _IMPORTS_ROLE
-        if name in task
+        if name in task and "tasks_from" not in task[name]
     ]
 
 

@@ -59,6 +59,10 @@ def workloads(values: Mapping[str, Any]) -> Iterator[Workload]:
     if values["vpa_enabled"]:
         for part in ("recommender", "updater", "admission-controller"):
             yield Workload("Deployment", values["monitoring_namespace"], f"vpa-{part}", part)
+    if values["mesh_enabled"]:
+        yield Workload("Deployment", values["mesh_namespace"], "istiod", "discovery", ("cpu",))
+        if values["mesh_kiali_enabled"]:
+            yield Workload("Deployment", values["mesh_namespace"], "kiali", "kiali")
 
 
 def _scaled(values: Mapping[str, Any], **variables: str) -> tuple[str, ...]:

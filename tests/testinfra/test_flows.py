@@ -25,7 +25,7 @@ from .network import Pod, opened, pods
 from .pods import NAMESPACES, ROOT, kubectl
 
 init_plugin_loader([str(ROOT / "collections")])
-from ansible_collections.lambda_microservice.platform.plugins.filter.network_policies import (  # noqa: E402
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.flows import (  # noqa: E402
     KUBERNETES_API,
     Endpoint,
     Flow,

@@ -355,4 +355,11 @@ def _pack_installed(source: Path, target: Path) -> None:
 def _pull(release: dict[str, Any], folder: Path, helm_binary: str) -> None:
     """As charts/RELEASE.tgz."""
     with Helm(helm_binary, None) as helm:
-        _copied(Path(helm.local_chart(Source.of(release)).path), folder / ("%s.tgz" % release["name"]))
+        chart = Path(helm.local_chart(Source.of(release)).path)
+        if not chart.is_dir():
+            _copied(chart, folder / ("%s.tgz" % release["name"]))
+            return
+        with tempfile.TemporaryDirectory(dir=folder) as packed:
+            helm.run("package", str(chart), "--destination", packed)
+            (archive_of,) = Path(packed).iterdir()
+            archive_of.replace(folder / ("%s.tgz" % release["name"]))

@@ -25,6 +25,11 @@ RELOADER = {"requests": {"cpu": "10m", "memory": "50Mi"}}
 (cmd/operator/main.go of v0.85.0: config-reloader-cpu-request, config-reloader-memory-request)."""
 
 
+PROXY = "sidecar.istio.io/"
+"""What the mesh puts beside a pod's containers is no part of the rendered object: its label and annotations say it
+(roles/platform/files/charts/library/templates/_pod.tpl)."""
+
+
 @dataclass(frozen=True)
 class Volume:
     """A claim that one replica has for itself, or that stands alone."""
@@ -152,7 +157,7 @@ def _workload(
     scaled: dict[tuple[str, str, str], tuple[int, int]],
     defaults: dict[str, Any],
 ) -> Workload:
-    pod = shape.template.get("spec") or {}
+    pod = _with_proxy(shape.template)
     least, most = scaled.get((namespace, obj["kind"], shape.name), (shape.replicas, shape.replicas))
     where = "%s %s/%s" % (obj["kind"], namespace, shape.name)
     requests = {name: pod_requests(pod, name, defaults.get("requests") or {}, where) for name in ("cpu", "memory")}
@@ -203,6 +208,24 @@ def _workload(
         labels=labels,
         limits={name: int(value) for name, value in limits.items() if value is not None},
     )
+
+
+def _with_proxy(template: Object) -> Object:
+    """The pod's spec, with the container that the mesh will put there."""
+    pod, metadata = template.get("spec") or {}, template.get("metadata") or {}
+    if (metadata.get("labels") or {}).get(PROXY + "inject") != "true":
+        return pod
+    said = metadata.get("annotations") or {}
+    resources = {
+        kind: {name: said[key] for name, key in names.items() if key in said}
+        for kind, names in {
+            "requests": {"cpu": PROXY + "proxyCPU", "memory": PROXY + "proxyMemory"},
+            "limits": {"cpu": PROXY + "proxyCPULimit", "memory": PROXY + "proxyMemoryLimit"},
+        }.items()
+    }
+    # Where it is no init container (Kubernetes before 1.33), the sum is the same.
+    proxy = {"name": "istio-proxy", "restartPolicy": "Always", "resources": resources}
+    return {**pod, "initContainers": [proxy, *(pod.get("initContainers") or [])]}
 
 
 def _surge(given: object, replicas: int) -> int:

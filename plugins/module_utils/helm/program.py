@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.helm import process
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.helm import go_module, process
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.helm.failure import (
     HelmFailure,
     without_login,
@@ -41,8 +41,9 @@ ARGUMENT_BYTES = 100_000
 
 @dataclass(frozen=True)
 class Source:
-    """Where a chart comes from. The reference is a folder, an archive, an ``oci://`` address or, with a repository, a
-    name. No login is in the addresses: it is ``username`` and ``password``.
+    """Where a chart comes from. The reference is a folder, an archive, an ``oci://`` address, a folder of a Go module
+    (``go:MODULE@VERSION/FOLDER``) or, with a repository, a name. No login is in the addresses: it is ``username`` and
+    ``password``.
     """
 
     reference: str
@@ -70,7 +71,7 @@ class Source:
     @property
     def is_elsewhere(self) -> bool:
         """Whether it has to be downloaded."""
-        return bool(self.repository) or self.reference.startswith("oci://")
+        return bool(self.repository) or self.reference.startswith(("oci://", go_module.PREFIX))
 
     def __str__(self) -> str:
         return " ".join(part for part in (self.reference, self.version) if part) + (
@@ -223,6 +224,8 @@ class Helm:
         """The chart as a folder or archive on this machine; one of a repository or registry is downloaded first."""
         if not source.is_elsewhere:
             return self._described(os.path.abspath(os.path.expanduser(source.reference)), source)
+        if not source.repository and source.reference.startswith(go_module.PREFIX):
+            return self._described(go_module.path_of(source.reference), source)
         folder = self._new_folder()
         options = ["--destination", folder]
         if source.version:
@@ -282,7 +285,8 @@ class Helm:
             "there is no chart",
             where=source.reference if "://" in source.reference else path,
             found="no Chart.yaml there",
-            expected="a chart's folder or its .tgz archive (or an oci:// address, or a name with repository)",
+            expected="a chart's folder or its .tgz archive (or an oci:// address, %s, or a name with repository)"
+            % go_module.FORM,
             fix="correct chart",
             reason="chart",
         )

@@ -48,14 +48,17 @@ ARGUMENT_SPEC: dict[str, Any] = {
                 "options": {
                     "cargo": {"type": "str"},
                     "go": {"type": "str"},
+                    "go_file": {"type": "str"},
                     "pypi": {"type": "str"},
                     "folder": {"type": "str"},
                     "path": {"type": "str"},
+                    "module": {"type": "str"},
+                    "flags": {"type": "list", "elements": "str", "default": []},
                     "as": {"type": "str"},
                 },
-                "mutually_exclusive": [["cargo", "go", "pypi", "folder"]],
-                "required_one_of": [["cargo", "go", "pypi", "folder"]],
-                "required_by": {"pypi": ["path"], "folder": ["as"]},
+                "mutually_exclusive": [["cargo", "go", "go_file", "pypi", "folder"]],
+                "required_one_of": [["cargo", "go", "go_file", "pypi", "folder"]],
+                "required_by": {"pypi": ["path"], "go_file": ["path"], "folder": ["as"]},
             },
         },
     },
@@ -212,13 +215,23 @@ class _Image:
         for artifact in self.artifacts:
             if artifact["cargo"]:
                 yield from _cargo_sources(self.programs, self.root / "images", artifact["cargo"])
-            elif artifact["go"]:
-                # The module's files are in the context.
-                yield artifact["go"], _output(self.programs, ["go", "env", "GOVERSION", "GOARCH"])
+            elif artifact["go"] or artifact.get("go_file"):
+                # Without one of its own, the module's files are in the context.
+                if artifact.get("module"):
+                    yield from _files(self.module(artifact))
+                if artifact["go"]:
+                    yield artifact["go"], _output(self.programs, ["go", "env", "GOVERSION", "GOARCH"])
+                    yield from (("flag", flag.encode()) for flag in artifact.get("flags") or [])
+                else:
+                    yield artifact["go_file"], artifact["path"].encode()
             elif artifact["pypi"]:
                 yield artifact["pypi"], artifact["path"].encode()
             else:
                 yield from _files(self.root / artifact["folder"])
+
+    def module(self, artifact: dict[str, Any]) -> Path:
+        """The folder of the Go module that an artifact is of."""
+        return self.root / artifact["module"] if artifact.get("module") else self.context
 
     def pushed_digest(self) -> str | None:
         """The manifest's digest in the registry, None if it has none of this tag."""
@@ -421,6 +434,7 @@ def _build_all(
     cache = Path(params["cache_dir"])
     cache.mkdir(parents=True, exist_ok=True)
     to_build = [image for image in images if image.from_scratch or not _docker_has(programs, image.local)]
+    go = _GoPrograms(to_build, cache)
     binaries = sorted({a["cargo"] for image in to_build for a in image.artifacts if a["cargo"]})
     done = 0
     lock = threading.Lock()
@@ -435,7 +449,7 @@ def _build_all(
             if image in to_build:
                 if any(artifact["cargo"] for artifact in image.artifacts) and compiled.exception():
                     return None
-                _build(image, cache)
+                _build(image, cache, go)
             _docker(["tag", image.local, image.remote], image)
             _docker(["push", image.remote], image)
         except PlatformError as error:
@@ -450,7 +464,8 @@ def _build_all(
     with ThreadPoolExecutor(_BUILDS_AT_ONCE + 1) as pool, programs as dummy:  # noqa: F841
         compiled = pool.submit(compile_binaries)
         results = list(pool.map(finish, waiting, [compiled] * len(waiting)))
-    failures = [failure for failure in results if failure]
+    # Programs of one module fail together, for each image that they are for.
+    failures = list({id(failure): failure for failure in results if failure}.values())
     if compiled.exception():
         try:
             compiled.result()
@@ -500,24 +515,67 @@ def _cargo_build(
         )
 
 
-def _build(image: _Image, cache: Path) -> None:
+class _GoPrograms:
+    """The programs of Go modules. Those of one module come of one build, whoever asks first: most of their packages are
+    the same, which builds side by side would each compile.
+    """
+
+    def __init__(self, images: list[_Image], cache: Path) -> None:
+        self._cache = cache
+        self._wanted: dict[tuple[Path, tuple[str, ...]], dict[str, None]] = {}
+        for image in images:
+            for artifact in image.artifacts:
+                if artifact["go"]:
+                    self._wanted.setdefault(self._build_of(image, artifact), {})[artifact["go"]] = None
+        self._locks = {build: threading.Lock() for build in self._wanted}
+        self._built: dict[tuple[Path, tuple[str, ...]], Path | PlatformError] = {}
+
+    @staticmethod
+    def _build_of(image: _Image, artifact: dict[str, Any]) -> tuple[Path, tuple[str, ...]]:
+        return image.module(artifact), tuple(artifact.get("flags") or [])
+
+    def program(self, image: _Image, artifact: dict[str, Any]) -> Path:
+        """Where the program of an artifact is, once it is built."""
+        build = self._build_of(image, artifact)
+        with self._locks[build]:
+            if build not in self._built:
+                try:
+                    self._built[build] = _go_build(*build, list(self._wanted[build]), image.programs, self._cache)
+                except PlatformError as error:
+                    self._built[build] = error
+        built = self._built[build]
+        if isinstance(built, PlatformError):
+            raise built
+        return built / _program_name(artifact["go"])
+
+
+def _program_name(package: str) -> str:
+    """As go build calls a program in a folder: the package's last name that is no version."""
+    names = package.split("/")
+    return names[-2] if len(names) > 1 and re.fullmatch(r"v\d+", names[-1]) else names[-1]
+
+
+def _build(image: _Image, cache: Path, go: _GoPrograms) -> None:
     with tempfile.TemporaryDirectory(prefix="image-") as folder:
         context = Path(folder) / "context"
         shutil.copytree(image.context, context, ignore=shutil.ignore_patterns(*_IGNORED), symlinks=True)
         for artifact in image.artifacts:
-            _add_artifact(artifact, image, context, cache)
+            _add_artifact(artifact, image, context, cache, go)
         given = [word for name, base in image.bases.items() for word in ("--build-arg", "%s=%s" % (name, base))]
         # Else Docker would take the packages that it has installed before.
         given += ["--no-cache"] if image.from_scratch else []
         _docker(["build", *given, "--tag", image.local, str(context)], image)
 
 
-def _add_artifact(artifact: dict[str, Any], image: _Image, context: Path, cache: Path) -> None:
+def _add_artifact(artifact: dict[str, Any], image: _Image, context: Path, cache: Path, go: _GoPrograms) -> None:
     if artifact["cargo"]:
         binary = artifact["cargo"]
         shutil.copy2(_executable(image.programs, cache, binary), context / (artifact["as"] or binary))
     elif artifact["go"]:
-        shutil.copy2(_go_program(artifact["go"], image, cache), context / (artifact["as"] or Path(artifact["go"]).name))
+        program = go.program(image, artifact)
+        shutil.copy2(program, context / (artifact["as"] or program.name))
+    elif artifact.get("go_file"):
+        _add_go_file(artifact, image, context)
     elif artifact["folder"]:
         ignored = shutil.ignore_patterns(*_IGNORED)
         shutil.copytree(image.root / artifact["folder"], context / artifact["as"], ignore=ignored, dirs_exist_ok=True)
@@ -552,20 +610,36 @@ def _executable(programs: Programs, cache: Path, binary: str) -> Path:
     return program
 
 
-def _go_program(package: str, image: _Image, cache: Path) -> Path:
-    """Build a program of the module in the image's folder; Go's own cache keeps what did not change."""
-    target = cache / "go" / image.tag / Path(package).name
-    argv = ["go", "build", "-mod=readonly", "-trimpath", "-ldflags=-s -w", "-o", str(target), package]
-    # Without the C library, so that it runs on any base.
-    completed = image.programs.run(argv, image.context, {"CGO_ENABLED": "0"})
+def _go_build(folder: Path, flags: tuple[str, ...], packages: list[str], programs: Programs, cache: Path) -> Path:
+    """Build programs of the module in a folder; Go's own cache keeps what did not change. Gives where they are."""
+    target = cache / "go" / content_tag([*_files(folder), *(("flag", flag.encode()) for flag in flags)])
+    argv = ["go", "build", "-mod=readonly", "-trimpath", "-ldflags=-s -w", *flags, "-o", "%s/" % target, *packages]
+    # Without the C library, so that they run on any base.
+    completed = programs.run(argv, folder, {"CGO_ENABLED": "0"})
     if completed.returncode != 0:
         raise PlatformError(
-            "go could not build %s" % package,
-            where=str(image.context),
+            "go could not build %s" % ", ".join(packages),
+            where=str(folder),
             found="\n" + "\n".join(completed.stderr.splitlines()[-25:]),
             reason="build",
         )
     return target
+
+
+def _add_go_file(artifact: dict[str, Any], image: _Image, context: Path) -> None:
+    """Copy a file of the version of a module that the image's module requires."""
+    described = _output(image.programs, ["go", "mod", "download", "-json", artifact["go_file"]], image.module(artifact))
+    source = Path(json.loads(described)["Dir"]) / artifact["path"]
+    try:
+        # Not its mode: in Go's cache nobody may write.
+        shutil.copyfile(source, context / (artifact["as"] or source.name))
+    except OSError as error:
+        raise PlatformError(
+            "the Go module %s has no file %s" % (artifact["go_file"], artifact["path"]),
+            where="image " + image.name,
+            found=str(error),
+            reason="argument",
+        ) from error
 
 
 def _wheel(requirement: str, image: _Image, cache: Path) -> Path:

@@ -34,7 +34,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.kuber
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.objects import Object
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.preflight import cluster as of_cluster
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.preflight import inventory, room
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.preflight import inventory, mesh, room
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.preflight.finding import (
     FAIL,
     IGNORED,
@@ -51,7 +51,7 @@ CHECKS = (
     "variables", "pools", "charts", "workloads", "licences", "authentication", "backups", "images", "budgets", "ports",
     "api", "connection", "cluster", "versions", "nodes", "growth", "zones", "drain", "storage", "snapshots",
     "load_balancer", "metrics", "admission", "network", "landlock", "cgroup", "dns", "clock", "certificate", "secrets",
-    "rights", "foreign",
+    "rights", "foreign", "mesh",
 )  # fmt: skip
 """All that a finding may be called, in the table's order."""
 
@@ -259,6 +259,9 @@ def _of_cluster(params: dict[str, Any], plan: _Plan, cluster: Cluster, state: St
         for name, value in values.items()
         if name.endswith("_namespace") and name != "foundation_record_namespace"
     }
+    if not values.get("mesh_enabled"):
+        # Somebody else's mesh may be there.
+        ours.discard(str(values.get("mesh_namespace")))
     ours |= {str(one["name"]) for one in values.get("foundation_namespaces") or []}
     ours -= {"kube-system", "default", ""}
     planned = {(one.namespace, one.name) for one in plan.workloads}
@@ -286,6 +289,7 @@ def _of_cluster(params: dict[str, Any], plan: _Plan, cluster: Cluster, state: St
         ("certificate", partial(of_cluster.certificate, values, cluster)),
         ("secrets", partial(of_cluster.secrets, values, cluster)),
         ("foreign", partial(of_cluster.foreign, state, ours, planned)),
+        ("mesh", partial(mesh.mesh, state, values, plan.rendered, cluster)),
     ]
     if plan.workloads:
         checks += [

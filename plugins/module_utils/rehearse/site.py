@@ -54,6 +54,8 @@ def overrides(kubeconfig: str, context: str, images_file: str, ignore: Iterable[
         "preflight_ignore": sorted({*ignore, *NOT_SERVED}),
         # Nothing is pulled and no load balancer registers anybody: who does not come in this time does not come.
         "platform_rollout_timeout_seconds": ROLLOUT_SECONDS,
+        # Of a simulated control plane nobody would answer who gets a proxy, and no pod would be let in.
+        "mesh_enabled": False,
     }
 
 

@@ -44,6 +44,13 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.verif
     LOGGING_SPEC,
     logs_arrive,
 )
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.mesh import (
+    MESH_SPEC,
+    mesh_identities,
+    mesh_mutual_tls,
+    mesh_proxies,
+    mesh_refused,
+)
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.verify.monitoring import (
     CHECKS as MONITORING_CHECKS,
 )
@@ -152,6 +159,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "logging": LOGGING_SPEC,
     "functions": FUNCTIONS_SPEC,
     "vpa": VPA_SPEC,
+    "mesh": MESH_SPEC,
     "network_probe": {
         "type": "dict",
         "options": {
@@ -241,6 +249,14 @@ def checks_of(params: Object, cluster: Cluster) -> list[Check]:
             params,
             recommendations=partial(vpa_recommendations, wait_seconds=params["wait_seconds"]),
             webhook=vpa_webhook,
+        ),
+        *_of(
+            "mesh",
+            platform.cluster,
+            params,
+            proxies=partial(mesh_proxies, wait_seconds=params["wait_seconds"]),
+            identities=mesh_identities,
+            **{"mutual TLS": mesh_mutual_tls, "not in the table": mesh_refused},
         ),
         *_of_certificates(platform.cluster, params["certificates"], given["certificate_days"], params["wait_seconds"]),
         ("admission: Pod Security", platform.pod_security),

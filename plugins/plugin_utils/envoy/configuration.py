@@ -109,6 +109,7 @@ def configure(
     api_key_clients: Any = (),
     api_key_secret: Any = "ingress-api-keys",  # noqa: S107 - a name
     http3: Any = False,
+    mesh: Any = False,
 ) -> Configuration:
     """The configuration of the edge; raises PlatformError where the tables or an option are wrong.
 
@@ -125,8 +126,9 @@ def configure(
     callers = checked_callers(trust_user_id, authentication, jwt, api_key_clients)
     if flag_of(http3, "ingress_http3"):
         added["alt-svc"] = f'h3=":{port}"; ma=86400'
-    clusters = checked_upstreams(upstreams)
-    table = checked_routes(routes, [cluster["name"] for cluster in clusters], limits)
+    meshed = flag_of(mesh, "mesh_enabled")
+    clusters = checked_upstreams(upstreams, meshed)
+    table = checked_routes(routes, [cluster["name"] for cluster in clusters], limits, meshed)
     rates = checked_rate_limits(
         rate_limits,
         [route["name"] for route in table],
@@ -138,14 +140,16 @@ def configure(
     )
     table = [with_filters(route, rates, callers) for route in table]
     if rate_limit_service is not None and rates.rows:
-        clusters.append(rate_limit_cluster(rate_limit_service))
-    edge_routes = route_configuration(table, names, added, removed)
+        clusters.append(rate_limit_cluster(rate_limit_service, meshed))
+    edge_routes = route_configuration(table, names, added, removed, meshed)
     redirect = redirect_listener(address, limits, port)
     base = bootstrap(address, limits)
 
+    counter = str(rate_limit_service["address"]) if meshed and rate_limit_service is not None else ""
+
     def filters(to_judge: bool) -> list[dict[str, Any]]:
         # First who calls, then how often, and only then is the body read.
-        return [*caller_filters(callers, to_judge), *rate_limit_filters(rates)]
+        return [*caller_filters(callers, to_judge), *rate_limit_filters(rates, counter)]
 
     rds = {"rds": {"route_config_name": "edge", "config_source": watched_file(CONFIGURATION_FOLDER, "routes.yaml")}}
     sds = {"name": "edge", "sds_config": watched_file(CONFIGURATION_FOLDER, "certificate.yaml")}

@@ -247,8 +247,11 @@ def route_rate_limits(limits: RateLimits, names: set[str]) -> tuple[list[dict[st
     return asked, {_LOCAL_FILTER: local}
 
 
-def rate_limit_filters(limits: RateLimits) -> list[dict[str, Any]]:
-    """The two filters, in their order; what they count is said by the routes, so a new table touches no listener."""
+def rate_limit_filters(limits: RateLimits, authority: str = "") -> list[dict[str, Any]]:
+    """The two filters, in their order; what they count is said by the routes, so a new table touches no listener.
+
+    ``authority``: what the service is called, where somebody on the way has to know.
+    """
     if not limits.rows:
         return []
     ask = {
@@ -263,7 +266,12 @@ def rate_limit_filters(limits: RateLimits) -> list[dict[str, Any]]:
             "disable_x_envoy_ratelimited_header": True,
             "rate_limit_service": {
                 "transport_api_version": "V3",
-                "grpc_service": {"envoy_grpc": {"cluster_name": RATE_LIMIT_CLUSTER}},
+                "grpc_service": {
+                    "envoy_grpc": {
+                        "cluster_name": RATE_LIMIT_CLUSTER,
+                        **({"authority": authority} if authority else {}),
+                    }
+                },
             },
         },
     }

@@ -15,6 +15,14 @@ so too), nobody is there, the edge's own bounds refused it, or it drains and a l
 any other (UC, UR, UPE...) it may have run."""
 
 
+NOTHING_RAN = "x-nothing-ran"
+"""What a proxy of the mesh adds where it answers itself and no request left it: the edge may try another pod. It never
+leaves the edge."""
+
+_UNAVAILABLE = "The service is not available at the moment, and nothing ran. Try again shortly."
+_BROKEN = "The connection to the service broke before its answer came. The request may have been handled."
+
+
 def _comparison(op: str, status: int) -> dict[str, Any]:
     value = {"default_value": status, "runtime_key": "edge.local_reply"}
     return {"status_code_filter": {"comparison": {"op": op, "value": value}}}
@@ -36,8 +44,6 @@ def _reply(
 
 def local_replies(limits: Limits) -> dict[str, Any]:
     """Envoy's own answers in the form of the controller's: ``{"error": {"code", "message"}}``."""
-    unavailable = "The service is not available at the moment, and nothing ran. Try again shortly."
-    broken = "The connection to the service broke before its answer came. The request may have been handled."
     too_many = "Too many requests. Retry-After says in how many seconds to come back."
     return {
         "mappers": [
@@ -57,12 +63,25 @@ def local_replies(limits: Limits) -> dict[str, Any]:
             _reply(
                 {"response_flag_filter": {"flags": list(NEVER_SENT)}},
                 "UNAVAILABLE",
-                unavailable,
+                _UNAVAILABLE,
                 status=503,
                 retry_after=1,
             ),
             _reply(_comparison("EQ", 504), "TIMEOUT", "The service did not answer in time."),
-            _reply(_comparison("GE", 500), "INTERNAL_ERROR", broken, status=500),
+            _reply(_comparison("GE", 500), "INTERNAL_ERROR", _BROKEN, status=500),
             _reply(_comparison("GE", 400), "INVALID_REQUEST", "The request was not understood."),
         ]
     }
+
+
+def proxy_replies() -> dict[str, Any]:
+    """What a proxy of the mesh answers by itself, in the same form: who asked it through it takes a proxy's answer for
+    the service's. Beside what was never sent, nothing ran where the mesh refused it (403), or knows no way (NR)."""
+    refused = {
+        "or_filter": {"filters": [{"response_flag_filter": {"flags": [*NEVER_SENT, "NR"]}}, _comparison("EQ", 403)]}
+    }
+    nothing_ran = _reply(refused, "UNAVAILABLE", _UNAVAILABLE, status=503, retry_after=1)
+    nothing_ran["headers_to_add"].append(
+        {"header": {"key": NOTHING_RAN, "value": "true"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    )
+    return {"mappers": [nothing_ran, _reply(_comparison("GE", 500), "INTERNAL_ERROR", _BROKEN, status=500)]}

@@ -29,11 +29,15 @@ from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy
     RateLimits,
     route_rate_limits,
 )
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.envoy.replies import NOTHING_RAN
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, token
 _METHOD = re.compile(r"[A-Z][A-Z-]{0,31}")
 _DOMAIN = re.compile(r"\*|(\*[.-])?[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?")
 _LANGUAGE_TITLE = re.compile(r"[A-Za-z0-9_.+-]+")
+
+_HEADERS_OF_PROXIES = (NOTHING_RAN, "x-envoy-upstream-service-time", "x-envoy-decorator-operation")
+"""Callers learn nothing of what stands behind the edge."""
 
 _PATH_KINDS = ("path", "prefix", "regex")
 _HEADER_KINDS = ("exact", "prefix", "suffix", "contains", "regex", "present")
@@ -138,7 +142,7 @@ def _destination(value: Any, where: str, known: list[str]) -> dict[str, Any]:
     return {"weighted_clusters": {"clusters": weighted}}
 
 
-def _route(route: Any, where: str, known: list[str], limits: Limits) -> dict[str, Any]:
+def _route(route: Any, where: str, known: list[str], limits: Limits, mesh: bool) -> dict[str, Any]:
     checked = check_keys(
         route,
         where,
@@ -159,6 +163,9 @@ def _route(route: Any, where: str, known: list[str], limits: Limits) -> dict[str
         # The stream's idle timer must not cut a request that its own timeout still allows.
         "idle_timeout": duration(timeout + 5),
     }
+    if mesh:
+        # The proxy beside this Envoy knows by the Host whom a request is for; what the caller wrote goes on beside it.
+        action |= {"auto_host_rewrite": True, "append_x_forwarded_host": True}
     if checked.get("rewrite_prefix") is not None:
         at = f"{where}.rewrite_prefix"
         if not {"prefix", "path_separated_prefix"} & set(match):
@@ -207,12 +214,12 @@ def _covers(earlier: dict[str, Any], later: dict[str, Any]) -> bool:
     return f"{reached}/".startswith(f"{earlier['path_separated_prefix']}/")
 
 
-def checked_routes(routes: Any, known: list[str], limits: Limits) -> list[dict[str, Any]]:
+def checked_routes(routes: Any, known: list[str], limits: Limits, mesh: bool = False) -> list[dict[str, Any]]:
     """Envoy's routes out of the table; ``known`` are the names of the upstreams. They still lack with_filters."""
     result: list[dict[str, Any]] = []
     for index, route in enumerate(list_of(routes, "ingress_routes", "routes")):
         where = f"ingress_routes[{index}]"
-        made = _route(route, where, known, limits)
+        made = _route(route, where, known, limits, mesh)
         for before, earlier in enumerate(result):
             if earlier["name"] == made["name"]:
                 wrong(f"{where}.name", made["name"], f"a name of its own; ingress_routes[{before}] has this one")
@@ -263,7 +270,11 @@ def checked_removed_headers(names: Any) -> list[str]:
 
 
 def route_configuration(
-    routes: list[dict[str, Any]], domains: list[str], response_headers: dict[str, str], removed_headers: list[str]
+    routes: list[dict[str, Any]],
+    domains: list[str],
+    response_headers: dict[str, str],
+    removed_headers: list[str],
+    mesh: bool = False,
 ) -> dict[str, Any]:
     """The routes in one virtual host, which answers for the domains."""
     virtual_host: dict[str, Any] = {
@@ -289,6 +300,12 @@ def route_configuration(
             "host_selection_retry_max_attempts": 50,
         },
     }
+    if mesh:
+        # A proxy takes every connection, and says afterwards that there was nobody.
+        retries = virtual_host["retry_policy"]
+        retries["retry_on"] += ",retriable-headers"
+        retries["retriable_headers"] = [{"name": NOTHING_RAN, "string_match": {"exact": "true"}}]
+        virtual_host["response_headers_to_remove"] = list(_HEADERS_OF_PROXIES)
     if response_headers:
         virtual_host["response_headers_to_add"] = [
             # A `%` begins a substitution in Envoy's header values.

@@ -40,7 +40,8 @@ _UPSTREAM_OPTIONAL = (
 )
 
 
-def _upstream(upstream: Any, where: str) -> dict[str, Any]:
+def _upstream(upstream: Any, where: str, mesh: bool = False) -> dict[str, Any]:
+    """``mesh``: a proxy beside this Envoy takes its connections, and knows by the Host whom they are for."""
     checked = check_keys(upstream, where, ("name", "address", "port"), _UPSTREAM_OPTIONAL)
     name = name_of(checked["name"], f"{where}.name")
     if name in RESERVED_UPSTREAMS:
@@ -115,7 +116,13 @@ def _upstream(upstream: Any, where: str) -> dict[str, Any]:
             "endpoints": [
                 {
                     "lb_endpoints": [
-                        {"endpoint": {"address": {"socket_address": {"address": address, "port_value": port}}}}
+                        {
+                            "endpoint": {
+                                "address": {"socket_address": {"address": address, "port_value": port}},
+                                # What the routes' auto_host_rewrite takes.
+                                **({"hostname": address} if mesh else {}),
+                            }
+                        }
                     ]
                 }
             ],
@@ -137,14 +144,14 @@ def _upstream(upstream: Any, where: str) -> dict[str, Any]:
                 "no_traffic_interval": duration(interval),
                 "unhealthy_threshold": 2,
                 "healthy_threshold": 1,
-                "http_health_check": {"path": path},
+                "http_health_check": {"path": path, **({"host": address} if mesh else {})},
             }
         ]
         cluster["ignore_health_on_host_removal"] = True
     return cluster
 
 
-def rate_limit_cluster(service: Any) -> dict[str, Any]:
+def rate_limit_cluster(service: Any, mesh: bool = False) -> dict[str, Any]:
     """The cluster of the rate limit service at ``{address, port}``."""
     where = "ingress_rate_limit_service"
     checked = check_keys(service, where, ("address", "port"), ())
@@ -160,18 +167,21 @@ def rate_limit_cluster(service: Any) -> dict[str, Any]:
             "no_traffic_interval": "2s",
             "unhealthy_threshold": 2,
             "healthy_threshold": 1,
-            "grpc_health_check": {"service_name": "ratelimit"},
+            "grpc_health_check": {
+                "service_name": "ratelimit",
+                **({"authority": str(checked["address"])} if mesh else {}),
+            },
         }
     ]
     return cluster
 
 
-def checked_upstreams(upstreams: Any) -> list[dict[str, Any]]:
+def checked_upstreams(upstreams: Any, mesh: bool = False) -> list[dict[str, Any]]:
     """Envoy's clusters out of the table."""
     result: list[dict[str, Any]] = []
     for index, upstream in enumerate(list_of(upstreams, "ingress_upstreams", "upstreams")):
         where = f"ingress_upstreams[{index}]"
-        made = _upstream(upstream, where)
+        made = _upstream(upstream, where, mesh)
         for before, earlier in enumerate(result):
             if earlier["name"] == made["name"]:
                 wrong(f"{where}.name", made["name"], f"a name of its own; ingress_upstreams[{before}] has this one")

@@ -15,11 +15,8 @@ from typing import Any, NamedTuple
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from ansible_collections.lambda_microservice.platform.plugins.filter.network_policies import (
-    Flow,
-    network_policies,
-    parse_flows,
-)
+from ansible_collections.lambda_microservice.platform.plugins.filter.network_policies import network_policies
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.flows import Flow, parse_flows
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.specifications import read_roles
 from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.variables.values import evaluate
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.lambda_microservice.platform.plugins.filter.network_policies import parse_flows
 from ansible_collections.lambda_microservice.platform.plugins.filter.placed import placed
+from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.flows import parse_flows
 
 PLACES = {"controller": "ctl", "data_services": "data-services", "nodes": ["10.0.0.0/16"]}
 

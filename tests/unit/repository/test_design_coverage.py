@@ -39,6 +39,7 @@ def test_variables_are_known() -> None:
         "platform_",
         "foundation_",
         "vpa_",
+        "mesh_",
     )
     named = {word for word, _value in CODE if word.startswith(prefixes)}
     assert named <= DEFAULTS.keys()

@@ -93,6 +93,28 @@ def test_amtool_is_of_the_alertmanager_that_is_run() -> None:
     assert f"version: {built[1]}" in (ROOT / "roles/monitoring/templates/alertmanager.yml.j2").read_text()
 
 
+def test_the_mesh_its_definitions_its_charts_and_its_images_are_one_version() -> None:
+    images = yaml.safe_load((ROOT / "roles/platform/vars/main.yml").read_text(encoding="utf-8"))["__platform_images"]
+    role = yaml.safe_load((ROOT / "roles/mesh/defaults/main.yml").read_text(encoding="utf-8"))
+    wanted = yaml.safe_load((ROOT / "images/images.yml").read_text(encoding="utf-8"))["__images_of_mesh"]
+    assert {images[row["name"]]["tag"] for row in wanted} == {role["mesh_chart_version"]} and len(wanted) == 3
+    assert f"/v{role['mesh_chart_version']}/" in role["mesh_definitions_source"]
+    assert images["kiali"]["tag"] == f"v{role['mesh_kiali_chart_version']}"
+    # What is built and its charts are one commit of the same minor version, and Envoy is the edge's.
+    module = (ROOT / "images/istio/go.mod").read_text(encoding="utf-8")
+    built = re.search(r"istio.io/istio (v\S+)", module)
+    local = yaml.safe_load((ROOT / "inventories/local/group_vars/all/mesh.yml").read_text(encoding="utf-8"))
+    assert built is not None
+    for name in ("mesh_istiod_chart", "mesh_cni_chart", "mesh_definitions_source"):
+        assert f"@{built[1]}/" in local[name]
+    minor = role["mesh_chart_version"].rpartition(".")[0]
+    flags = {flag for row in wanted for one in row["artifacts"] for flag in one.get("flags", ())}
+    assert any(f"buildVersion={minor}." in flag for flag in flags)
+    rows = yaml.safe_load((ROOT / "images/images.yml").read_text(encoding="utf-8"))["images"]
+    envoy = {one["pypi"] for row in [*rows, *wanted] for one in row.get("artifacts", ()) if "pypi" in one}
+    assert len(envoy) == 1
+
+
 def test_vertical_autoscaling_its_definitions_and_its_images_are_one_version() -> None:
     module = (ROOT / "images/vpa/go.mod").read_text(encoding="utf-8")
     built = re.search(r"k8s.io/autoscaler/vertical-pod-autoscaler v(\S+)", module)

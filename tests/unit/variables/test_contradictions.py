@@ -409,3 +409,18 @@ def test_the_parameters_are_those_of_the_image_s_postgresql():
     assert written is not None
     assert set(re.findall(r"^ {8}([a-z_]+):", written[1], re.MULTILINE)) == OF_THE_CHART
     assert OF_THE_CHART <= PARAMETERS
+
+
+@pytest.mark.parametrize(
+    ("given", "port"),
+    [
+        ({"platform_extra_flows": [{"from": "reports/app", "to": "controller/controller", "ports": [8080]}]}, 8080),
+        ({"platform_extra_flows": [{"from": "ingress/envoy", "to": "10.0.0.0/8", "ports": [8081]}]}, 8081),
+        ({"openfaas_callback_hosts": ["*"], "openfaas_callback_ports": [443, 8080]}, 8080),
+    ],
+)
+def test_a_port_of_the_mesh_is_not_for_one_without_an_identity_too(given: dict[str, Any], port: int):
+    assert any(f"port {port} is for one who proves who it is" in one for one in changed(mesh_enabled=True, **given))
+    assert not any("proves who it is" in one for one in changed(**given))
+    own_port = {"platform_extra_flows": [{"from": "reports/app", "to": "controller/controller", "ports": [9090]}]}
+    assert not any("proves who it is" in one for one in changed(mesh_enabled=True, **own_port))

@@ -13,6 +13,7 @@ from ansible_collections.lambda_microservice.platform.plugins.plugin_utils.varia
     edge,
     elastic,
     images,
+    mesh,
     monitoring,
     namespaces,
     openfaas,
@@ -43,6 +44,7 @@ CHECKS = (
     *elastic.CHECKS,
     *openfaas.CHECKS,
     *vpa.CHECKS,
+    *mesh.CHECKS,
 )
 
 

@@ -24,6 +24,7 @@ _LOGGING = {
     "elastic": ("eck-operator", "elasticsearch", "kibana", "logstash", "filebeat", "elasticsearch-exporter"),
 }
 _VPA = ("vpa-recommender", "vpa-updater", "vpa-admission-controller")
+_MESH = ("istio-pilot", "istio-proxyv2", "istio-cni")
 # What playbooks/images.yml does not build, or not unless it is wanted, and what to do without it.
 _UPSTREAMS_ALONE = (
     (
@@ -33,6 +34,12 @@ _UPSTREAMS_ALONE = (
     ),
     (_LOGGING["elastic"], "does not build", "take logging_backend victorialogs"),
     (_VPA, "has not built", "run playbooks/images.yml with vpa_enabled true, which builds them too"),
+    (
+        ("kiali",),
+        "does not build",
+        "set mesh_kiali_enabled to false: playbooks/verify.yml looks at the mesh without it",
+    ),
+    (_MESH, "has not built", "run playbooks/images.yml with mesh_enabled true, which builds them too"),
 )
 
 
@@ -124,6 +131,10 @@ def _needed(values: Values) -> Iterator[str]:
         yield from ("openfaas-compatible", "nats")
     if values["vpa_enabled"]:
         yield from _VPA
+    if values["mesh_enabled"]:
+        yield from _MESH
+        if values["mesh_kiali_enabled"]:
+            yield "kiali"
 
 
 CHECKS = (_file, _registry, _upstream)

@@ -19,7 +19,12 @@ _SHARED = frozenset({"logging_namespace"})
 
 
 def _of_roles(values: Values) -> dict[str, str]:
-    return {name: value for name, value in values.items() if name.endswith("_namespace") and name[0] != "_"}
+    without = set() if values.get("mesh_enabled") else {"mesh_namespace"}
+    return {
+        name: value
+        for name, value in values.items()
+        if name.endswith("_namespace") and name[0] != "_" and name not in without
+    }
 
 
 def _are_names(values: Values) -> Iterator[PlatformError]:

@@ -98,10 +98,28 @@ def workloads(values: Values) -> Iterator[Workload]:
         most = (deep(values["vpa_bounds"], workload.name, "max") or {}) if values["vpa_enabled"] else {}
         if values["vpa_mode"].get(workload.name, "Off") in ("Off", False):
             most = {}
-        yield workload._replace(
+        largest = workload._replace(
             cpu=max(workload.cpu, as_quantity(most.get("cpu", 0))),
             memory=max(workload.memory, as_quantity(most.get("memory", 0))),
         )
+        yield _with_proxy(values, largest)
+
+
+def meshed_namespaces(values: Values) -> set[str]:
+    """Where pods have a proxy of the mesh."""
+    if not values["mesh_enabled"]:
+        return set()
+    roles = ("ingress", "controller", "runtimes", "openfaas")
+    return {*(values[f"{role}_namespace"] for role in roles), *values["openfaas_function_namespaces"]}
+
+
+def _with_proxy(values: Values, workload: Workload) -> Workload:
+    if workload.namespace not in meshed_namespaces(values):
+        return workload
+    return workload._replace(
+        cpu=workload.cpu + values.quantity("mesh_proxy_cpu"),
+        memory=workload.memory + values.quantity("mesh_proxy_memory"),
+    )
 
 
 def _workloads(values: Values) -> Iterator[Workload]:
@@ -135,6 +153,10 @@ def _workloads(values: Values) -> Iterator[Workload]:
         yield from _monitoring(values)
     if values["openfaas_enabled"]:
         yield from _openfaas(values)
+    if values["mesh_enabled"]:
+        requests = (values["mesh_istiod_cpu"], values["mesh_istiod_memory"])
+        own = values["mesh_istiod_values"]
+        yield _workload(values["mesh_namespace"], "istiod", values["mesh_istiod_max_replicas"], requests, own, 1)
 
 
 def _openfaas(values: Values) -> Iterator[Workload]:
@@ -171,7 +193,7 @@ def jobs(values: Values) -> Iterator[Workload]:
 def room(values: Values) -> dict[str, dict[str, str]]:
     """By namespace, a ResourceQuota with room for all of it: replicas at their maximum, an update, and Jobs."""
     found: dict[str, list[Workload]] = {}
-    for workload in (*workloads(values), *jobs(values)):
+    for workload in (*workloads(values), *(_with_proxy(values, job) for job in jobs(values))):
         found.setdefault(workload.namespace, []).append(workload)
     return {namespace: _room(values, namespace, inside) for namespace, inside in found.items()}
 

@@ -31,6 +31,7 @@ _ONE_AT_LEAST = (
     "openfaas_gateway_min_replicas",
     "openfaas_worker_replicas",
     "vpa_admission_replicas",
+    "mesh_istiod_min_replicas",
 )
 
 
@@ -51,6 +52,13 @@ def _gateway(values: Values) -> Iterator[PlatformError]:
     yield from _range(
         "the gateway for functions", "openfaas_gateway_min_replicas", values["openfaas_gateway_min_replicas"],
         "openfaas_gateway_max_replicas", values["openfaas_gateway_max_replicas"],
+    )  # fmt: skip
+
+
+def _mesh(values: Values) -> Iterator[PlatformError]:
+    yield from _range(
+        "the mesh's control plane", "mesh_istiod_min_replicas", values["mesh_istiod_min_replicas"],
+        "mesh_istiod_max_replicas", values["mesh_istiod_max_replicas"],
     )  # fmt: skip
 
 
@@ -93,4 +101,4 @@ def _languages(values: Values) -> Iterator[PlatformError]:
             )  # fmt: skip
 
 
-CHECKS = (_one_at_least, _controller, _gateway, _runtimes, _languages)
+CHECKS = (_one_at_least, _controller, _gateway, _mesh, _runtimes, _languages)

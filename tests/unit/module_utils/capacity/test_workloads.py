@@ -82,6 +82,23 @@ def test_no_request_is_below_what_runs_at_once(main: list[int], before: list[tup
     assert found <= sum(main) + sum(cpu for cpu, _stays in before)
 
 
+def test_a_pod_counts_with_the_proxy_that_the_mesh_puts_beside_it() -> None:
+    meshed = deployment("web")
+    meshed["spec"]["template"]["metadata"] = {
+        "labels": {"sidecar.istio.io/inject": "true"},
+        "annotations": {
+            "sidecar.istio.io/proxyCPU": "100m",
+            "sidecar.istio.io/proxyMemory": "128Mi",
+            "sidecar.istio.io/proxyCPULimit": "2",
+            "sidecar.istio.io/proxyMemoryLimit": "512Mi",
+        },
+    }
+    found = one([meshed])
+    assert (found.cpu, found.memory, found.containers) == (600, GIB + 128 * MIB, ("istio-proxy", "web"))
+    del meshed["spec"]["template"]["metadata"]["labels"]
+    assert one([meshed]).cpu == 500
+
+
 def test_who_says_nothing_gets_the_namespaces_default() -> None:
     limits = [{"type": "Pod"}, {"type": "Container", "defaultRequest": {"cpu": "50m", "memory": "64Mi"}}]
     ranges = {"kind": "LimitRange", "metadata": {"namespace": "one"}, "spec": {"limits": limits}}

@@ -124,7 +124,9 @@ def test_every_base_changes_the_tag_and_is_a_build_argument(
 
     asked: list[list[str]] = []
     monkeypatch.setattr(image, "_docker", lambda arguments, _image: asked.append(arguments))
-    image._build(image._Image(entry, table["params"], Programs(), pull=True), Path(table["params"]["cache_dir"]))
+    built = image._Image(entry, table["params"], Programs(), pull=True)
+    cache = Path(table["params"]["cache_dir"])
+    image._build(built, cache, image._GoPrograms([built], cache))
     (build,) = asked
     given = [build[place + 1] for place, word in enumerate(build) if word == "--build-arg"]
     assert given == ["BASE=rust:1.67-slim", "CRATES=debian:trixie-slim"]
@@ -254,19 +256,66 @@ def test_a_rust_program_s_sources_are_its_crate_and_those_of_the_workspace_that_
         before = tag()
 
 
+def _go_artifact(package: str, **given: Any) -> dict[str, Any]:
+    return {"cargo": None, "pypi": None, "folder": None, "path": None, "as": None, "go": package, **given}
+
+
 def test_a_go_program_is_built_from_the_module_beside_the_dockerfile(table: dict[str, Any]) -> None:
     (table["folder"] / "go.mod").write_text("module example.org/edge\n\ngo 1.21\n")
     (table["folder"] / "main.go").write_text('package main\n\nfunc main() { println("hello") }\n')
     params = table["params"]
-    built = image._go_program(
-        "example.org/edge", image._Image(params["images"][0], params, Programs()), Path(params["cache_dir"])
-    )
-    assert subprocess.run([built], capture_output=True, check=True).stderr == b"hello\n"
+    artifact = _go_artifact("example.org/edge")
+    params["images"][0]["artifacts"] = [artifact]
+
+    def build() -> Path:
+        edge = image._Image(params["images"][0], params, Programs())
+        return image._GoPrograms([edge], Path(params["cache_dir"])).program(edge, artifact)
+
+    assert subprocess.run([build()], capture_output=True, check=True).stderr == b"hello\n"
     (table["folder"] / "main.go").write_text("package main\n\nfunc main() { nothing() }\n")
     with pytest.raises(PlatformError, match=r"(?s)go could not build example\.org/edge.*undefined: nothing"):
-        image._go_program(
-            "example.org/edge", image._Image(params["images"][0], params, Programs()), Path(params["cache_dir"])
-        )
+        build()
+
+
+def test_go_programs_of_one_module_come_of_one_build_for_all_their_images(
+    table: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = Path(table["params"]["root"]) / "images" / "mesh"
+    builds: list[tuple[str, ...]] = []
+
+    class Recorded(Programs):
+        def run(self, argv: Any, *arguments: Any, **options: Any) -> Any:
+            builds.append(tuple(argv))
+            return subprocess.CompletedProcess(argv, 0, "", "")
+
+    for name in ("one", "two"):
+        (module / "cmd" / name).mkdir(parents=True)
+    (module / "go.mod").write_text("module example.org/mesh\n\ngo 1.21\n")
+    params = table["params"]
+    row = params["images"][0]
+    images = []
+    for name in ("one", "two"):
+        artifact = _go_artifact(f"./cmd/{name}", module="images/mesh", flags=["-tags=small"])
+        images.append(image._Image({**row, "name": name, "artifacts": [artifact]}, params, Recorded()))
+    go = image._GoPrograms(images, Path(params["cache_dir"]))
+    made = [go.program(one, one.artifacts[0]) for one in images]
+    (built,) = builds
+    assert built[-2:] == ("./cmd/one", "./cmd/two") and "-tags=small" in built
+    assert [path.name for path in made] == ["one", "two"] and made[0].parent == made[1].parent
+    # What the module is made of changes the image, and so do its flags.
+    before = images[0].tag
+    (module / "go.sum").write_text("example.org/service v1.0.0 h1:x=\n")
+    row["artifacts"] = [_go_artifact("./cmd/one", module="images/mesh", flags=["-tags=small"])]
+    changed = image._Image({**row, "name": "one"}, params, Programs()).tag
+    row["artifacts"] = [_go_artifact("./cmd/one", module="images/mesh", flags=["-tags=large"])]
+    assert len({before, changed, image._Image({**row, "name": "one"}, params, Programs()).tag}) == 3
+
+
+@pytest.mark.parametrize(
+    ("package", "name"), [("./cmd/gateway", "gateway"), ("example.org/server/v2", "server"), ("x/v2ray", "v2ray")]
+)
+def test_a_go_program_is_called_as_go_calls_it(package: str, name: str) -> None:
+    assert image._program_name(package) == name
 
 
 def test_a_file_that_is_no_table_of_references_is_not_overwritten(table: dict[str, Any]) -> None:

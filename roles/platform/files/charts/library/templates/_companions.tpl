@@ -21,6 +21,7 @@ A Service of the workload: `service` of the context where given (for a second on
 {{- if hasKey . "service" -}}
 {{- $service = mergeOverwrite (deepCopy .root.Values.library.service) (deepCopy .service) -}}
 {{- end -}}
+{{- $meshed := not (empty (include "library.meshed" .)) -}}
 {{- if and $service.enabled $service.ports -}}
 apiVersion: v1
 kind: Service
@@ -71,7 +72,8 @@ spec:
       {{- if and $port.nodePort (ne $service.type "ClusterIP") }}
       nodePort: {{ $port.nodePort }}
       {{- end }}
-      {{- with $port.appProtocol }}
+      {{- /* A proxy that does not know waits for the client's first bytes, and the server's may come first. */}}
+      {{- with $port.appProtocol | default ($meshed | ternary "tcp" "") }}
       appProtocol: {{ . }}
       {{- end }}
       {{- with $port.protocol }}
@@ -107,11 +109,16 @@ spec:
 {{- end -}}
 {{- end -}}
 
-{{/* autoscaling/v2 for the workload; `kind` of the context, Deployment where absent. */}}
+{{/*
+autoscaling/v2 for the workload; `kind` of the context, Deployment where absent. `container` is its program's, the workload's name where
+absent.
+*/}}
 {{- define "library.hpa" -}}
 {{- $values := include "library.values" . | fromYaml -}}
 {{- $autoscaling := $values.autoscaling -}}
 {{- if $autoscaling.enabled -}}
+{{- /* An older API server does not know it, and counts the proxy with the rest. */ -}}
+{{- $ofContainer := and (include "library.meshed" .) (semverCompare ">=1.30.0-0" .root.Capabilities.KubeVersion.Version) -}}
 apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler
 metadata:
@@ -125,7 +132,16 @@ spec:
   maxReplicas: {{ $autoscaling.maxReplicas }}
   metrics:
     {{- range $resource, $percent := dict "cpu" $autoscaling.cpuPercent "memory" $autoscaling.memoryPercent }}
-    {{- if $percent }}
+    {{- if and $percent $ofContainer }}
+    # Of the program alone: its proxy's use says nothing of it.
+    - type: ContainerResource
+      containerResource:
+        name: {{ $resource }}
+        container: {{ $.container | default $.name }}
+        target:
+          type: Utilization
+          averageUtilization: {{ $percent }}
+    {{- else if $percent }}
     - type: Resource
       resource:
         name: {{ $resource }}

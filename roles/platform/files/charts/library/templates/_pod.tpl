@@ -160,9 +160,39 @@ karpenter.sh/do-not-disrupt: "true"
 {{- range $name, $path := $values.writable }}
 {{- if ne ($path.medium | default "") "Memory" }}{{ $scratch = append $scratch $name }}{{ end }}
 {{- end }}
+{{- if include "library.meshed" . }}
+{{- $scratch = concat $scratch (list "workload-socket" "credential-socket" "workload-certs" "istio-data") }}
+{{- end }}
 {{- with $scratch }}
 cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes: {{ join "," . }}
 {{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The workload's row in `mesh.workloads`, as JSON; nothing where it has no proxy. */}}
+{{- define "library.meshed" -}}
+{{- $mesh := (include "library.values" . | fromYaml).mesh -}}
+{{- with dig "workloads" (printf "%s/%s" .root.Release.Namespace .name) dict $mesh }}{{ toJson . }}{{ end -}}
+{{- end -}}
+
+{{/*
+What the proxy's injector reads: https://istio.io/latest/docs/reference/config/annotations/. All four of its resources, as one of them
+takes away the mesh's own for the others.
+*/}}
+{{- define "library.proxy" -}}
+{{- if include "library.meshed" . }}
+{{- $past := include "library.meshed" . | fromJson }}
+{{- $proxy := (include "library.values" . | fromYaml).mesh.proxy }}
+sidecar.istio.io/proxyCPU: {{ $proxy.cpu | quote }}
+sidecar.istio.io/proxyCPULimit: {{ $proxy.cpuLimit | quote }}
+sidecar.istio.io/proxyMemory: {{ $proxy.memory | quote }}
+sidecar.istio.io/proxyMemoryLimit: {{ $proxy.memoryLimit | quote }}
+{{- with $past.inbound }}
+traffic.sidecar.istio.io/excludeInboundPorts: {{ join "," . | quote }}
+{{- end }}
+{{- with $past.outbound }}
+traffic.sidecar.istio.io/excludeOutboundPorts: {{ join "," . | quote }}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -173,10 +203,13 @@ cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes: {{ join "," . }}
 metadata:
   labels:
     {{- include "library.labels" . | nindent 4 }}
+    {{- if include "library.meshed" . }}
+    sidecar.istio.io/inject: "true"
+    {{- end }}
     {{- with $values.podLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  {{- $own := printf "%s\n%s" (include "library.checksums" .) (include "library.eviction" .) | fromYaml }}
+  {{- $own := printf "%s\n%s\n%s" (include "library.checksums" .) (include "library.eviction" .) (include "library.proxy" .) | fromYaml }}
   {{- with mergeOverwrite $own $values.podAnnotations }}
   annotations:
     {{- toYaml . | nindent 4 }}
