@@ -179,8 +179,8 @@ def check_data(label: str, obj: Object, live: Object) -> None:
         expected=f"version {of_data}, as no other reads them",
         fix=f"upgrade them with playbooks/upgrade-postgresql.yml, or set data_services_postgresql_version to {of_data}"
         if later
-        else f"set data_services_postgresql_version to {of_data}; to go back, restore a backup that {version} has written "
-        "(playbooks/restore.yml)",
+        else f"set data_services_postgresql_version to {of_data}; to go back, restore a backup that {version} has "
+        "written (playbooks/restore.yml)",
         reason="volume",
     )
 

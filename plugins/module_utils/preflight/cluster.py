@@ -17,7 +17,11 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.chart
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.concurrency import wait_until
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.client import Cluster
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.objects import Object, ref_of, spoken
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.objects import (
+    Object,
+    ref_of,
+    spoken,
+)
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.workloads import condition_of
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.preflight.finding import (
     FAIL,

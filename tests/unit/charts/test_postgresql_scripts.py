@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+
 @pytest.fixture(autouse=True)
 def _version(monkeypatch):
     monkeypatch.setenv("PG_MAJOR", "17")

