@@ -107,15 +107,15 @@ class Platform(Release):
 
 
 class Client:
-    """Commits one row after the other through PgBouncer, from a pod of its own, and notes when each was acknowledged."""
+    """Commits one row after the other through PgBouncer, from a pod, and notes when each was acknowledged."""
 
     def __init__(self, platform: Platform) -> None:
         secret = json.loads(platform.kubectl("get", "secret", "postgresql-app", "-o", "json").stdout)["data"]
         user, password = (base64.b64decode(secret[key]).decode() for key in ("username", "password"))
         self.platform, self.times = platform, {}
         given = ("env", f"PGUSER={user}", f"PGPASSWORD={password}", "PGCONNECT_TIMEOUT=2", "sh", "-c", WRITE)
-        command = ["kubectl", "--kubeconfig", platform.kubeconfig, "--namespace", platform.namespace]
-        self.command = [*command, "exec", "deploy/pgbouncer", "-c", "pgbouncer", "--", *given]
+        self.command = ["kubectl", "--kubeconfig", platform.kubeconfig, "--namespace", platform.namespace, "exec"]
+        self.command += ["deploy/pgbouncer", "-c", "pgbouncer", "--", *given]
 
     def __enter__(self) -> Client:
         platform = self.platform
