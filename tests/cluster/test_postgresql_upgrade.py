@@ -24,7 +24,7 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.verif
     postgresql_roles,
 )
 
-from .checkout import image, playbook, run, start_playbook
+from .checkout import IMAGES, image, playbook, run, start_playbook
 from .postgresql_release import SMALL_ROLE, Release
 
 pytestmark = pytest.mark.cluster
@@ -66,15 +66,14 @@ class Platform(Release):
         self.variables: dict[str, Any] = {
             **SMALL_ROLE,
             "platform_kubeconfig": kubeconfig,
+            "platform_images_file": str(IMAGES),
             "data_services_namespace": namespace,
             "data_services_drill_client": False,
             "data_services_metrics_enabled": False,
             "data_services_postgresql_replicas": 3,
             "data_services_postgresql_version": OLD,
             "data_services_postgresql_clients": {"app": CLIENT},
-            "data_services_postgresql_values": {
-                part: {"image": reference} for part in ("postgresql", "pgbouncer", "repository")
-            },
+            "platform_images": {"postgresql": dict(zip(("repository", "tag"), reference.rsplit(":", 1), strict=True))},
         }
 
     def play(self, path: str, *options: str, **more: Any) -> tuple[int, str]:
