@@ -32,8 +32,9 @@ description:
     template's annotations is kept with them, unless another field of such an object changes. Hooks are run and not
     kept, so they get new values whenever they run.
   - Volumes can grow. Where a StatefulSet asks for a larger one, its claims get the new size, if their StorageClass
-    allows it, and it is made anew around its pods, which run on. A smaller size, another class, or a class that the
-    cluster does not have is an error before anything is changed.
+    allows it, and it is made anew around its pods, which run on. A smaller size, another class, a class that the
+    cluster does not have, or data of another version than the one that would run (the annotation
+    C(lambda-microservice.platform/data-version) of a StatefulSet) is an error before anything is changed.
   - It does not wait for workloads to become ready. M(lambda_microservice.platform.rollout) does, for many releases at
     once, and says why one does not come.
 author:

@@ -50,6 +50,11 @@ options:
         description: Further images for the Dockerfile's stages, build argument to name of O(base_images).
         type: dict
         default: {}
+      arguments:
+        description: Further build arguments, which are no images. They are part of what the tag names.
+        type: dict
+        default: {}
+        version_added: 0.1.0
       artifacts:
         description: Files to put beside the Dockerfile before the build.
         type: list

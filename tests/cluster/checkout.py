@@ -1,6 +1,6 @@
 """What the tests use of the checkout that they are in: its images, its charts and its playbooks, run as a person does.
 
-INVENTORY is the inventory of the platform, if not the local one.
+INVENTORY is the inventory of the platform, if not the local one; IMAGES the table of the images that were built for it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 CHARTS = ROOT / "roles" / "data_services" / "files" / "charts"
 INVENTORY = os.environ.get("INVENTORY", "inventories/local")
+IMAGES = Path(os.environ.get("IMAGES", ROOT / ".local" / "images.json"))
 
 
 def image(name: str) -> str:
     """The reference of one of the images that were built for the local cluster."""
-    built = json.loads((ROOT / ".local" / "images.json").read_text(encoding="utf-8"))[name]
+    built = json.loads(IMAGES.read_text(encoding="utf-8"))[name]
     return "{repository}:{tag}".format(**built)
 
 

@@ -1,7 +1,7 @@
 # Copyright: Contributors to the lambda_microservice.platform project
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sizes and classes of the volumes that a chart asks for, against those that exist.
+"""Sizes, classes and data of the volumes that a chart asks for, against those that exist.
 
 A StatefulSet's volumeClaimTemplates cannot be changed, and a claim's size only upwards, where its class allows it. So
 a volume grows in two steps that Helm does not know: the claims get the new size, and the StatefulSet is made anew
@@ -27,6 +27,8 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.kuber
 ORPHAN_SECONDS = 60
 ONE_AFTER_THE_OTHER = "OrderedReady"
 """What a StatefulSet has that says nothing: a pod that never gets ready holds up the revision that would mend it."""
+DATA_VERSION = "lambda-microservice.platform/data-version"
+"""A StatefulSet's annotation: the major version whose data are on its volumes."""
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 
@@ -150,6 +152,8 @@ def _compare_set(
                     place["spec"]["resources"] = spec["resources"]
                     _take(place["spec"], spec, "storageClassName")
         _grow(cluster, found, label, spec, existing)
+        if existing and live is not None:
+            check_data(label_of(key), obj, live)
     if live is None or owner != release:
         return
     if _policy(obj) != _policy(live):
@@ -160,6 +164,25 @@ def _compare_set(
         found.sets.append((live, None))
     elif changed:
         found.sets.append((live, successor))
+
+
+def check_data(label: str, obj: Object, live: Object) -> None:
+    """Whether ``obj`` reads what ``live`` has written. Neither says a version where its program reads every one."""
+    version, of_data = ((one["metadata"].get("annotations") or {}).get(DATA_VERSION) for one in (obj, live))
+    if not version or not of_data or version == of_data:
+        return
+    later = int(version) > int(of_data)
+    raise PlatformError(
+        "the data on volumes are of %s version than the one that would run" % ("an earlier" if later else "a later"),
+        where=label,
+        found=f"data of {of_data}; version {version} asked for",
+        expected=f"version {of_data}, as no other reads them",
+        fix=f"upgrade them with playbooks/upgrade-postgresql.yml, or set data_services_postgresql_version to {of_data}"
+        if later
+        else f"set data_services_postgresql_version to {of_data}; to go back, restore a backup that {version} has "
+        "written (playbooks/restore.yml)",
+        reason="volume",
+    )
 
 
 def _templates(obj: Object) -> list[Object]:

@@ -41,6 +41,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "context": {"type": "str", "required": True},
             "base": {"type": "str", "default": "trixie"},
             "further_bases": {"type": "dict", "default": {}},
+            "arguments": {"type": "dict", "default": {}},
             "artifacts": {
                 "type": "list",
                 "elements": "dict",
@@ -204,6 +205,7 @@ class _Image:
                     reason="argument",
                 )
             self.bases[argument] = params["base_images"][base]
+        self.arguments = {name: str(value) for name, value in entry["arguments"].items()}
         self.tag = content_tag(self._sources())
         self.local = "lambda-microservice/%s:%s" % (self.name, self.tag)
         self.remote = "%s:%s" % (self.repository, self.tag)
@@ -211,6 +213,7 @@ class _Image:
     def _sources(self) -> Iterator[tuple[str, bytes]]:
         for argument, base in self.bases.items():
             yield argument, _base_identity(self.programs, base, self.pull)
+        yield from ((argument, value.encode()) for argument, value in sorted(self.arguments.items()))
         yield from _files(self.context)
         for artifact in self.artifacts:
             if artifact["cargo"]:
@@ -561,7 +564,8 @@ def _build(image: _Image, cache: Path, go: _GoPrograms) -> None:
         shutil.copytree(image.context, context, ignore=shutil.ignore_patterns(*_IGNORED), symlinks=True)
         for artifact in image.artifacts:
             _add_artifact(artifact, image, context, cache, go)
-        given = [word for name, base in image.bases.items() for word in ("--build-arg", "%s=%s" % (name, base))]
+        arguments = {**image.bases, **image.arguments}
+        given = [word for name, value in arguments.items() for word in ("--build-arg", "%s=%s" % (name, value))]
         # Else Docker would take the packages that it has installed before.
         given += ["--no-cache"] if image.from_scratch else []
         _docker(["build", *given, "--tag", image.local, str(context)], image)

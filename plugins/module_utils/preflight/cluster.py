@@ -10,15 +10,24 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.workloads import ZONE, Workload
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.chart.volumes import (
+    DATA_VERSION,
+    check_data,
+)
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.concurrency import wait_until
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.client import Cluster
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.objects import Object
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.objects import (
+    Object,
+    ref_of,
+    spoken,
+)
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.kubernetes.workloads import condition_of
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.preflight.finding import (
     FAIL,
     WARN,
     Finding,
+    of_error,
     passed,
 )
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.preflight.state import State
@@ -192,6 +201,24 @@ def storage(
             + (f"; {', '.join(made)} will be made" if made else "")
             + (f"; volumes of {', '.join(fixed)} cannot grow" if fixed else ""),
         )
+
+
+def data(planned: Iterable[Object], cluster: Cluster) -> Iterator[Finding]:
+    """Data that exist, of a version that the program which is asked for cannot read."""
+    read = 0
+    for obj in planned:
+        if DATA_VERSION not in (obj["metadata"].get("annotations") or {}):
+            continue
+        live = cluster.get(ref_of(obj))
+        if live is None:
+            continue
+        try:
+            check_data(spoken(obj), obj, live)
+            read += 1
+        except PlatformError as error:
+            yield of_error("data", error)
+    if read:
+        yield passed("data", f"{read} workloads read what is on their volumes")
 
 
 def _named(objects: Iterable[Object], kind: str) -> dict[str, Object]:

@@ -49,13 +49,13 @@ from ansible_collections.lambda_microservice.platform.plugins.module_utils.prefl
 
 CHECKS = (
     "variables", "pools", "charts", "workloads", "licences", "authentication", "backups", "images", "budgets", "ports",
-    "api", "connection", "cluster", "versions", "nodes", "growth", "zones", "drain", "storage", "snapshots",
+    "api", "connection", "cluster", "versions", "nodes", "growth", "zones", "drain", "storage", "data", "snapshots",
     "load_balancer", "metrics", "admission", "network", "landlock", "cgroup", "dns", "clock", "certificate", "secrets",
     "rights", "foreign", "mesh",
 )  # fmt: skip
 """All that a finding may be called, in the table's order."""
 
-NEVER_IGNORED = ("variables", "pools", "api")
+NEVER_IGNORED = ("variables", "pools", "api", "data")
 """Without these nothing can be installed, whatever anybody accepts."""
 
 ARGUMENT_SPEC: dict[str, Any] = {
@@ -295,6 +295,7 @@ def _of_cluster(params: dict[str, Any], plan: _Plan, cluster: Cluster, state: St
         checks += [
             ("nodes", has_room),
             ("storage", partial(of_cluster.storage, state, plan.workloads, plan.objects, cluster)),
+            ("data", partial(of_cluster.data, plan.objects, cluster)),
             ("snapshots", partial(of_cluster.snapshots, values, plan.objects, cluster)),
             ("rights", lambda: rights(cluster, wanted(cluster, components, plan.rendered))),
             ("ports", partial(of_cluster.node_ports, state, plan.objects, ours)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.chart.volumes import check_data
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.helm.manifest import Key, label_of
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.helm.release import Release
@@ -43,6 +44,11 @@ def _versions(
         return
     for key, obj in before.items():
         if key not in after or not volumes_of(obj):
+            continue
+        try:
+            check_data(label_of(key), after[key], obj)
+        except PlatformError as error:
+            yield error
             continue
         newer, older = _images(obj), _images(after[key])
         for name in newer.keys() & older.keys():

@@ -199,8 +199,15 @@ def backup_state(stanzas: list[Object], archiver: Object, hours: float, now: flo
     """What is wrong (empty where nothing is), and a summary."""
     if not stanzas or stanzas[0]["status"]["code"] != 0:
         return (_of_stanza(stanzas[0]) if stanzas else "the repository knows no stanza"), ""
-    newest = stanzas[0]["backup"][-1]
-    archived = max((archive["max"] for archive in stanzas[0]["archive"] if archive["max"]), default="")
+    # An upgrade leaves the backups and the archive of the version before, each cluster with a number of its own.
+    now_there = max(database["id"] for database in stanzas[0]["db"])
+    backups, archives = (
+        [one for one in stanzas[0][kind] if one["database"]["id"] == now_there] for kind in ("backup", "archive")
+    )
+    if not backups:
+        return f"there is no backup since PostgreSQL became {stanzas[0]['db'][-1]['version']}", ""
+    newest = backups[-1]
+    archived = max((archive["max"] for archive in archives if archive["max"]), default="")
     age = (now - newest["timestamp"]["stop"]) / 3600
     if newest.get("error"):
         return f"backup {newest['label']} has errors (pages with wrong checksums)", ""

@@ -62,6 +62,30 @@ def test_the_repository_is_a_volume_unless_there_is_a_bucket(render: Render) -> 
     assert "podAffinity" in pods(objects)[1]["affinity"]
 
 
+def members(render: Render, **repository: object) -> tuple[configparser.ConfigParser, str]:
+    """pgBackRest's configuration beside PostgreSQL, and the command that archives."""
+    data = rendered(render, **repository).one("ConfigMap", "postgresql-configuration")["data"]
+    parsed = configparser.ConfigParser()
+    parsed.read_string(data["pgbackrest.conf"])
+    return parsed, yaml.safe_load(data["patroni.yml"])["postgresql"]["parameters"]["archive_command"]
+
+
+def test_wal_is_archived_one_after_the_other_unless_more_processes_are_asked_for(render: Render) -> None:
+    parsed, command = members(render)
+    assert "global:archive-push" not in parsed and "left-behind %f ||" in command
+    parsed, command = members(render, archiveProcesses=2, processes=4)
+    assert dict(parsed["global:archive-push"]) == {
+        "archive-async": "y",
+        "process-max": "2",
+        # Where it outlives the container.
+        "spool-path": "/var/lib/postgresql/data/spool",
+    }
+    assert parsed["global:restore"]["process-max"] == "4"
+    # They ask nobody whether a segment may be archived.
+    assert "left-behind %f others ||" in command
+    assert configuration(rendered(render, processes=4))["process-max"] == "4"
+
+
 def test_with_a_bucket_nothing_of_the_repository_is_on_a_volume(render: Render) -> None:
     objects = rendered(render, s3={**BUCKET, "uriStyle": "path", "port": 9000, "verifyTls": False})
     settings = configuration(objects)

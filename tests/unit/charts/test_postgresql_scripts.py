@@ -13,6 +13,12 @@ from pathlib import Path
 
 import pytest
 
+
+@pytest.fixture(autouse=True)
+def _version(monkeypatch):
+    monkeypatch.setenv("PG_MAJOR", "17")
+
+
 SCRIPTS = Path(__file__).resolve().parents[3] / "roles/data_services/files/charts/postgresql/files/scripts"
 
 
@@ -26,8 +32,9 @@ def info(code=0, backups=("000000020000000000000009",), archived=("0000000200000
     return [
         {
             "status": {"code": code},
-            "backup": [{"archive": {"stop": stop}} for stop in backups],
-            "archive": [{"max": segment} for segment in archived],
+            "db": [{"id": 1, "version": "17"}],
+            "backup": [{"archive": {"stop": stop}, "database": {"id": 1}} for stop in backups],
+            "archive": [{"max": segment, "database": {"id": 1}} for segment in archived],
         }
     ]
 
@@ -53,7 +60,7 @@ def info(code=0, backups=("000000020000000000000009",), archived=("0000000200000
     ],
 )
 def test_the_repository_makes_what_is_missing(stanzas, command) -> None:
-    assert script("repository").missing(stanzas) == command
+    assert script("repository").missing(stanzas, "17") == command
 
 
 def test_a_repository_that_cannot_be_read_is_said_and_no_reason_for_a_backup(monkeypatch, capsys, tmp_path) -> None:
@@ -81,6 +88,20 @@ def test_a_repository_that_cannot_be_read_is_said_and_no_reason_for_a_backup(mon
     repository.keep(Server(), "lambda")
     assert called == [("info", "--output=json")] * 2
     assert "the repository cannot be read: [ProtocolError] NoSuchBucket" in capsys.readouterr().out
+
+
+def test_a_new_major_version_gets_its_place_in_the_repository_and_a_full_backup(monkeypatch) -> None:
+    """What is of the version before stands beside it, on a timeline with a higher number."""
+    (stanza,) = info(archived=("000000090000000000000010",), backups=("000000090000000000000009",))
+    missing = script("repository").missing
+    assert missing([stanza], "18") == ["stanza-upgrade"]
+    stanza["db"].append({"id": 2, "version": "18"})
+    assert missing([stanza], "18") == ["--type=full", "backup"]
+    stanza["backup"].append({"archive": {"stop": "000000010000000000000012"}, "database": {"id": 2}})
+    stanza["archive"].append({"max": "000000010000000000000013", "database": {"id": 2}})
+    assert missing([stanza], "18") == []
+    stanza["archive"][-1]["max"] = "000000020000000000000013"
+    assert missing([stanza], "18") == ["--type=diff", "backup"]
 
 
 def made(kind: str, days_ago: float = 0, delta: int = 0) -> dict:
@@ -448,15 +469,16 @@ def test_an_archive_that_does_not_answer_is_no_empty_one(archive) -> None:
 )
 def test_a_copy_is_restored_once_and_served_without_an_archive(tmp_path, moment, options) -> None:
     said = tmp_path / "said"
-    for name in ("pgbackrest", "postgres"):
-        program = tmp_path / "bin" / name
-        program.parent.mkdir(exist_ok=True)
-        program.write_text(f'#!/bin/sh\nprintf "%s\\n" {name} "$@" >> {said}\n')
+    for program in (tmp_path / "bin/pgbackrest", tmp_path / "programs/15/bin/postgres"):
+        program.parent.mkdir(parents=True)
+        program.write_text(f'#!/bin/sh\nprintf "%s\\n" {program.name} "$@" >> {said}\n')
         program.chmod(0o755)
+    # The backup is of an earlier version than the cluster may be by now.
+    (tmp_path / "pgdata").mkdir()
+    (tmp_path / "pgdata/PG_VERSION").write_text("15\n")
     copy = tmp_path / "bin" / "restored"
-    copy.write_text(
-        (SCRIPTS / "restored").read_text(encoding="utf-8").replace("/var/lib/postgresql/data", str(tmp_path))
-    )
+    text = (SCRIPTS / "restored").read_text(encoding="utf-8").replace("/var/lib/postgresql/data", str(tmp_path))
+    copy.write_text(text.replace("/usr/lib/postgresql", f"{tmp_path}/programs"))
     environment = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "PGBACKREST_STANZA": "lambda"}
     for _ in range(2):  # its container ends and starts again
         subprocess.run(["sh", copy, "20261124-132144F", moment], env=environment, check=True)
@@ -469,7 +491,7 @@ def test_a_copy_is_restored_once_and_served_without_an_archive(tmp_path, moment,
 
 def test_the_scripts_are_clean() -> None:
     shellcheck = subprocess.run(
-        ["shellcheck", "--shell=sh", str(SCRIPTS / "steward"), str(SCRIPTS / "restored")],
+        ["shellcheck", "--shell=sh", *(str(SCRIPTS / name) for name in ("start-postgresql", "steward", "restored"))],
         capture_output=True,
         text=True,
         check=False,

@@ -322,6 +322,25 @@ def test_a_master_that_comes_back_lets_its_replica_take_over(run: Run, replica: 
     assert "starting with 10.0.0.0 as master" in outcome.done.stdout
 
 
+def test_data_of_a_later_redis_are_refused_with_what_to_do(tmp_path: Path, run: Run) -> None:
+    """With Redis's own programs: only they know which format they read."""
+    for name in ("redis-check-rdb", "redis-server"):
+        program = shutil.which(name)
+        assert program, f"install Debian's package redis-server: {name}"
+        (tmp_path / "bin" / name).unlink()
+        (tmp_path / "bin" / name).symlink_to(program)
+    answers = sentinels_say(*[named("10.0.0.0", 0)] * 3)
+    outcome = run("start-redis", "redis-0", answers, {"dump.rdb": "REDIS0999 and more"})
+    assert outcome.done.returncode == 1 and not outcome.redis_conf
+    assert "The data are of a later Redis" in outcome.done.stdout and "RDB format 0999, which v=" in outcome.done.stdout
+    # A format that it reads is no reason, nor is a file that is damaged: of that the server says more.
+    for known in ("REDIS0009", "REDIS", ""):
+        (tmp_path / "bin" / "redis-server").unlink()
+        (tmp_path / "bin" / "redis-server").write_text("#!/bin/sh\n")
+        (tmp_path / "bin" / "redis-server").chmod(0o755)
+        assert run("start-redis", "redis-0", answers, {"dump.rdb": known}).done.returncode == 0
+
+
 def test_the_first_master_of_all_starts_empty(run: Run) -> None:
     answers = sentinels_say(*[named("10.0.0.0", 0)] * 3)
     answers["10.0.0.2 info keyspace"] = "# Keyspace\n"

@@ -176,6 +176,32 @@ def test_a_size_below_what_somebody_made_of_a_claim_is_refused() -> None:
     assert not changes(cluster, stateful_set("1Gi"))
 
 
+def of_data(obj: dict, version: str) -> dict:
+    obj["metadata"]["annotations"][chart_volumes.DATA_VERSION] = version
+    return obj
+
+
+@pytest.mark.parametrize(
+    ("asked", "told", "advice"),
+    [
+        ("17", "an earlier version than", "upgrade them with playbooks/upgrade-postgresql.yml, or set"),
+        ("14", "a later version than", "restore a backup that 14 has written"),
+    ],
+)
+def test_data_of_another_version_are_refused(asked: str, told: str, advice: str) -> None:
+    cluster = FakeCluster(FAST, of_data(installed("1Gi"), "15"), *CLAIMS)
+    error = refused(cluster, of_data(stateful_set("1Gi"), asked))
+    assert told in error.what and advice in error.fix
+    assert error.where == "StatefulSet n/db" and error.found == f"data of 15; version {asked} asked for"
+
+
+def test_data_of_the_same_version_none_and_no_word_of_it_are_taken() -> None:
+    assert not changes(FakeCluster(FAST, of_data(installed("1Gi"), "15"), *CLAIMS), of_data(stateful_set("1Gi"), "15"))
+    # A restore has deleted the claims.
+    assert not changes(FakeCluster(FAST, of_data(installed("1Gi"), "17")), of_data(stateful_set("1Gi"), "15"))
+    assert not changes(FakeCluster(FAST, installed("1Gi"), *CLAIMS), of_data(stateful_set("1Gi"), "15"))
+
+
 def test_a_class_that_cannot_expand_is_said_before_anything_is_changed() -> None:
     fixed = [claim("data-db-0", "1Gi", "fast"), claim("data-db-1", "1Gi", "fixed")]
     error = refused(FakeCluster(FAST, FIXED, installed("1Gi"), *fixed), stateful_set("2Gi"))

@@ -43,7 +43,14 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "folder": folder,
         "params": {
             "images": [
-                {"name": "edge", "context": "images/edge", "base": "trixie", "further_bases": {}, "artifacts": []}
+                {
+                    "name": "edge",
+                    "context": "images/edge",
+                    "base": "trixie",
+                    "further_bases": {},
+                    "arguments": {},
+                    "artifacts": [],
+                }
             ],
             "root": str(tmp_path),
             "repository": "localhost:5001/lambda/",
@@ -116,6 +123,10 @@ def test_every_base_changes_the_tag_and_is_a_build_argument(
     tags.append(tag())
     entry["further_bases"] = {"CRATES": "trixie"}
     tags.append(tag())
+    entry["arguments"] = {"MAJOR": 17}
+    tags.append(tag())
+    entry["arguments"] = {"MAJOR": 18}
+    tags.append(tag())
     identities["debian:trixie-slim"] = b"sha256:3"
     tags.append(tag())
     identities["rust:1.67-slim"] = b"sha256:4"
@@ -129,7 +140,7 @@ def test_every_base_changes_the_tag_and_is_a_build_argument(
     image._build(built, cache, image._GoPrograms([built], cache))
     (build,) = asked
     given = [build[place + 1] for place, word in enumerate(build) if word == "--build-arg"]
-    assert given == ["BASE=rust:1.67-slim", "CRATES=debian:trixie-slim"]
+    assert given == ["BASE=rust:1.67-slim", "CRATES=debian:trixie-slim", "MAJOR=18"]
 
 
 def test_a_base_that_docker_lacks_is_pulled_but_not_in_check_mode(

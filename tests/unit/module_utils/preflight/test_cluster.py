@@ -129,6 +129,7 @@ def look(
     asked = {
         "zones": lambda: checks.zones(state, values["platform_zones"]),
         "storage": lambda: checks.storage(state, workloads, planned, api),
+        "data": lambda: checks.data(planned, api),
         "snapshots": lambda: checks.snapshots(values, planned, api),
         "load_balancer": lambda: checks.balancer(state, values, api),
         "metrics": lambda: checks.metrics(state, values, api, 0),
@@ -154,6 +155,21 @@ def test_a_cluster_that_has_all_is_let_pass_though_its_classes_are_still_to_be_m
     assert {one.result for some in found.values() for one in some} == {PASS}
     assert found["storage"][0].found == "gp3; gp3 will be made"
     assert found["snapshots"][0].found == "ebs will be made"
+
+
+def of_data(version: str) -> Object:
+    made = obj("apps/v1", "StatefulSet", "postgresql", "data-services", spec={})
+    made["metadata"]["annotations"] = {checks.DATA_VERSION: version}
+    return made
+
+
+def test_data_that_the_wanted_version_cannot_read_are_named_before_anything_is_changed() -> None:
+    (found,) = fails([*EKS, of_data("15")], made=[*MADE, of_data("17")])
+    assert found.check == "data" and "data of 15; version 17 asked for" in found.found
+    assert "playbooks/upgrade-postgresql.yml" in found.to_do
+    assert [one.result for one in look([*EKS, of_data("17")], made=[*MADE, of_data("17")])["data"]] == [PASS]
+    # A cluster that has none yet.
+    assert look(EKS, made=[*MADE, of_data("17")])["data"] == []
 
 
 def test_all_that_an_empty_cluster_lacks_is_named_at_once() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.chart.volumes import DATA_VERSION
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.helm.manifest import key_of
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.helm.release import Release, Revision
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.rollback.loss import losses, major
@@ -39,6 +40,15 @@ def test_an_older_major_version_of_what_keeps_data_is_refused(new: int, old: int
     assert bool(found) == (old < new)
     tags = told([stateful(f"docker.io/library/redis:{new}{minor}-bookworm")], [stateful(f"redis:{before}{old}.1")])
     assert bool(tags) == (old < new)
+
+
+def test_data_of_another_version_than_the_older_revision_has_are_refused() -> None:
+    """Of one image, that has both."""
+    now, then = stateful(), stateful()
+    for obj, version in ((now, "17"), (then, "15")):
+        obj["metadata"]["annotations"] = {DATA_VERSION: version}
+    (error,) = told([now], [then])
+    assert "data of 17; version 15 asked for" in error
 
 
 @given(versions, versions)

@@ -179,10 +179,16 @@ def stanza(**changes):
         "error": False,
         "timestamp": {"stop": NOW - 7200},
         "archive": {"stop": "000000010000000000000099"},
+        "database": {"id": 1},
         **changes,
     }
-    archive = [{"min": None, "max": None}, {"min": "000000010000000000000001", "max": "0000000100000000000000AA"}]
-    return [{"status": {"code": 0, "message": "ok"}, "backup": [backup], "archive": archive}]
+    database = {"database": {"id": 1}}
+    archive = [
+        {"min": None, "max": None, **database},
+        {"min": "000000010000000000000001", "max": "0000000100000000000000AA", **database},
+    ]
+    databases = [{"id": 1, "version": "15"}]
+    return [{"status": {"code": 0, "message": "ok"}, "db": databases, "backup": [backup], "archive": archive}]
 
 
 def unreadable(message):
@@ -234,6 +240,16 @@ def test_a_good_backup():
 )
 def test_a_backup_that_is_no_help(stanzas, archiver, told):
     assert told in backup_state(stanzas, archiver, 26, NOW)[0]
+
+
+def test_the_backups_of_the_version_before_are_no_backup_of_this_one():
+    (found,) = stanza(archive={"stop": "000000090000000000000099"})
+    found["db"].append({"id": 2, "version": "17"})
+    assert backup_state([found], ARCHIVED, 26, NOW)[0] == "there is no backup since PostgreSQL became 17"
+    newer = {**found["backup"][0], "database": {"id": 2}, "archive": {"stop": "000000010000000000000099"}}
+    found["backup"].append(newer)
+    # Its timelines begin with 1 again.
+    assert backup_state([found], ARCHIVED, 26, NOW)[0] == ""
 
 
 class Pods:

@@ -61,6 +61,26 @@ def test_a_segment_in_which_its_timeline_was_left(data: Path, name: str, left_be
     assert is_left_behind(data, name) is left_behind
 
 
+def test_what_waits_beside_it_and_was_left_behind_is_noted_as_archived(data: Path) -> None:
+    """pgBackRest's own processes take each *.ready without asking."""
+    status = data / "pg_wal/archive_status"
+    status.mkdir()
+    kept = {
+        "0000000A000000000000002A",
+        "0000000C000000000000002D",
+        "0000000C.history",
+        "0000000A000000000000002B.partial",
+        "0000000B000000000000002D",
+    }
+    for name in {*kept, "0000000A000000000000002B", "0000000A000000000000002C"}:
+        (status / f"{name}.ready").touch()
+    command = ["sh", SCRIPT, "0000000B000000000000002D", "others"]
+    assert subprocess.run(command, cwd=data, check=False).returncode == 0
+    # What PostgreSQL itself asks about it notes itself.
+    assert {path.stem for path in status.glob("*.ready")} == kept
+    assert {path.stem for path in status.glob("*.done")} == {"0000000A000000000000002B", "0000000A000000000000002C"}
+
+
 def test_a_cluster_on_its_first_timeline_archives_all(tmp_path: Path) -> None:
     (tmp_path / "pg_wal").mkdir()
     assert not is_left_behind(tmp_path, "000000010000000000000001")

@@ -46,9 +46,10 @@ dnsConfig:
 containers:
   - name: postgresql
     {{- include "library.container" . | nindent 4 }}
-    # All *.yml of the folder, one over the other.
-    command: [patroni, /configuration]
+    command: [sh, /scripts/start-postgresql]
     env:
+      - name: PG_MAJOR
+        value: {{ .values.version | quote }}
       - name: POD_NAME
         valueFrom: {fieldRef: {fieldPath: metadata.name}}
       - name: PATRONI_NAME
@@ -72,6 +73,8 @@ containers:
           command: [python3, /scripts/member, hand-over]
     volumeMounts:
       {{- include "postgresql.memberMounts" . | nindent 6 }}
+      - name: upgrade
+        mountPath: /upgrade
       # Patroni keeps the leader's lock in the API; nothing else in the pod sees the token.
       {{- include "library.tokenMount" . | nindent 6 }}
   - name: steward
@@ -126,6 +129,11 @@ volumes:
   - name: scripts
     configMap:
       name: postgresql-scripts
+  # playbooks/upgrade-postgresql.yml makes it, and takes it away again.
+  - name: upgrade
+    configMap:
+      name: postgresql-upgrade
+      optional: true
   - name: settings
     configMap:
       name: postgresql-settings

@@ -8,6 +8,8 @@
 env:
   - name: PGBACKREST_CONFIG
     value: /configuration/pgbackrest.conf
+  - name: PG_MAJOR
+    value: {{ .root.Values.postgresql.version | quote }}
   {{- include "library.bucketEnv" .root.Values.repository | indent 2 }}
   {{- if .exporter }}
   {{- include "postgresql.exporterEnvironment" . | nindent 2 }}

@@ -22,13 +22,18 @@ spec:
     {{- include "library.podTemplate" (merge (dict "revisionLabel" "pod-template-hash") .) | nindent 4 }}
 {{- end -}}
 
-{{/* A whole StatefulSet, with its claims. Its pods have names in DNS only where its Service is headless. */}}
+{{/* A whole StatefulSet, with its claims. Its pods have names in DNS only where its Service is headless. Takes `dataVersion` too: whose data
+its volumes hold, which the module chart compares with the live one's before it changes anything. */}}
 {{- define "library.statefulset" -}}
 {{- $values := include "library.values" . | fromYaml -}}
 apiVersion: apps/v1
 kind: StatefulSet
 metadata:
   {{- include "library.metadata" . | nindent 2 }}
+  {{- with .dataVersion }}
+  annotations:
+    lambda-microservice.platform/data-version: {{ . | quote }}
+  {{- end }}
 spec:
   serviceName: {{ $values.service.name | default .name }}
   {{- if not $values.autoscaling.enabled }}
