@@ -30,7 +30,7 @@ def values_of(inventory: Path | None = None, **changes: Any) -> Values:
         read |= yaml.safe_load(file.read_text(encoding="utf-8"))
     # Ports and paths of the local cluster, which quotas do not ask for, are made of variables that a run has.
     ours = {name: value for name, value in read.items() if name in OPTIONS and "cluster_" not in str(value)}
-    found, wrong = evaluated(inventory_dir=str(inventory), **ours, **changes)
+    found, wrong = evaluated(inventory_dir=str(inventory), **{**ours, **changes})
     assert not wrong
     return Values({**OWN, **found})
 
@@ -57,7 +57,7 @@ def test_each_inventory_has_room_at_its_maximum_and_in_an_update(inventory: Path
 
 def test_the_designs_sizes_and_what_was_refused_before() -> None:
     """10 CPUs, 28 and 80 pods were full when pods of the new revision were to come beside those that ended."""
-    values = values_of(ROOT / "inventories" / "production-eks")
+    values = values_of(ROOT / "inventories" / "production-eks", mesh_enabled=False)
     # Three Envoys of 2 CPUs, one more and one that ends; ten controllers and two; three times 20 runtimes and 10.
     assert needs(values, "requests.cpu", "ingress") == 5 * 2 + 4 * Decimal("0.25")
     assert needs(values, "requests.cpu", "controller") == 12 * 2
@@ -70,6 +70,19 @@ def test_the_designs_sizes_and_what_was_refused_before() -> None:
     # Room for one more Redis and one more PostgreSQL, which hold a copy while it is put back.
     spare = quantity(hard["data-services"]["requests.cpu"]) - needs(values, "requests.cpu", "data-services")
     assert spare >= 2 + 4
+
+
+def test_each_pod_of_the_mesh_has_a_proxy_and_its_control_plane_a_quota() -> None:
+    without = values_of(ROOT / "inventories" / "production-eks", mesh_enabled=False)
+    values = values_of(ROOT / "inventories" / "production-eks")
+    for namespace in ("ingress", "controller", "openfaas-fn", "openfaas"):
+        more = needs(values, "requests.cpu", namespace) - needs(without, "requests.cpu", namespace)
+        assert more == needs(values, "pods", namespace) * Decimal("0.1"), namespace
+    for resource in ("requests.cpu", "requests.memory", "pods"):
+        assert needs(values, resource, "data-services") == needs(without, resource, "data-services")
+    # Five of 200m at the most, one more in an update and one that ends; and a quarter more.
+    assert resource_quotas(values)["istio-system"] == {"requests.cpu": "2", "requests.memory": "5Gi", "pods": "9"}
+    assert "istio-system" not in resource_quotas(without)
 
 
 @settings(max_examples=25, deadline=None)
