@@ -7,7 +7,9 @@ mod functions;
 mod idempotency;
 mod observe;
 mod request;
+mod secrets;
 
+use std::borrow::Cow;
 use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,10 +36,12 @@ use crate::account::Account;
 use crate::bodies::{self, Bodies};
 use crate::config::Config;
 use crate::database::Database;
-use crate::database::functions::{Code, FunctionStore};
+use crate::database::functions::{Code, FunctionStore, Terms};
 use crate::database::records::{Records, Row, SessionRow};
+use crate::database::secrets::SecretStore;
 use crate::error::ApiError;
 use crate::language::{Language, PerLanguage};
+use crate::leases::{Lease, Leases};
 use crate::metrics::{LanguageLabels, Metrics, ShedLabels};
 use crate::redis_master::{RedisMaster, RedisUnavailable};
 use crate::runtime_client::{Execution, Order, Owner, RuntimeClient};
@@ -57,6 +61,8 @@ pub struct Api {
     store: Store,
     database: Option<Arc<Database>>,
     functions: Option<FunctionStore>,
+    secrets: Option<SecretStore>,
+    leases: Leases,
     records: Records,
     runtimes: RuntimeClient,
     metrics: Arc<Metrics>,
@@ -92,10 +98,14 @@ impl Api {
                 config.max_versions_per_function,
             )
         });
+        let secrets = database.clone().zip(config.secrets.clone());
+        let secrets = secrets.map(|(database, config)| SecretStore::new(database, config));
         let redis = Arc::new(RedisMaster::new(&config.redis, metrics.clone()));
         let executions = || Semaphore::new(config.max_concurrent_executions);
         let bodies = Arc::new(Bodies::new(config.max_bodies_in_memory));
         Api {
+            leases: Leases::new(redis.clone(), config.redis.timeout),
+            secrets,
             store: Store::new(redis.clone(), &config.redis, config.kept, metrics.clone()),
             runtimes: RuntimeClient::new(&config, bodies.clone(), metrics.clone()),
             requests: Semaphore::new(config.max_concurrent_requests),
@@ -136,6 +146,9 @@ pub enum Operation {
     ShowAlias,
     SetAlias,
     RemoveAlias,
+    ListSecrets,
+    PutSecret,
+    RemoveSecret,
     Health,
     Ready,
 }
@@ -144,7 +157,7 @@ const FUNCTIONS: &str = "/api/v1/functions";
 const OWNED: &str = "/api/v1/functions/{owner}";
 
 impl Operation {
-    pub const ALL: [Operation; 15] = [
+    pub const ALL: [Operation; 18] = [
         Operation::Initialize,
         Operation::Execute,
         Operation::Session,
@@ -158,6 +171,9 @@ impl Operation {
         Operation::ShowAlias,
         Operation::SetAlias,
         Operation::RemoveAlias,
+        Operation::ListSecrets,
+        Operation::PutSecret,
+        Operation::RemoveSecret,
         Operation::Health,
         Operation::Ready,
     ];
@@ -177,6 +193,8 @@ impl Operation {
             Operation::ShowAlias | Operation::SetAlias | Operation::RemoveAlias => {
                 "/api/v1/functions/{language_title}/aliases/{alias}"
             }
+            Operation::ListSecrets => "/api/v1/secrets",
+            Operation::PutSecret | Operation::RemoveSecret => "/api/v1/secrets/{name}",
             Operation::Health => "/health",
             Operation::Ready => "/ready",
         }
@@ -193,14 +211,17 @@ impl Operation {
     pub const fn method(self) -> Method {
         match self {
             Operation::Initialize | Operation::Execute | Operation::CallFunction => Method::POST,
-            Operation::RegisterFunction | Operation::SetAlias => Method::PUT,
-            Operation::RemoveFunction | Operation::RemoveAlias => Method::DELETE,
+            Operation::RegisterFunction | Operation::SetAlias | Operation::PutSecret => Method::PUT,
+            Operation::RemoveFunction | Operation::RemoveAlias | Operation::RemoveSecret => {
+                Method::DELETE
+            }
             Operation::Session
             | Operation::ListFunctions
             | Operation::ShowFunction
             | Operation::ListVersions
             | Operation::ListAliases
             | Operation::ShowAlias
+            | Operation::ListSecrets
             | Operation::Health
             | Operation::Ready => Method::GET,
         }
@@ -221,6 +242,9 @@ impl Operation {
             Operation::ShowAlias => "show_alias",
             Operation::SetAlias => "set_alias",
             Operation::RemoveAlias => "remove_alias",
+            Operation::ListSecrets => "list_secrets",
+            Operation::PutSecret => "put_secret",
+            Operation::RemoveSecret => "remove_secret",
             Operation::Health => "health",
             Operation::Ready => "ready",
         }
@@ -245,6 +269,9 @@ impl Operation {
             Operation::ShowAlias => get(functions::show_alias),
             Operation::SetAlias => put(functions::set_alias),
             Operation::RemoveAlias => delete(functions::remove_alias),
+            Operation::ListSecrets => get(secrets::list),
+            Operation::PutSecret => put(secrets::put),
+            Operation::RemoveSecret => delete(secrets::remove),
             Operation::Health => get(health),
             Operation::Ready => get(readiness),
         }
@@ -385,7 +412,16 @@ async fn initialize(
     };
     let registered = registered.as_ref();
     let environment = registered.and_then(|script| script.environment.as_deref());
-    let context = environment::within(context, environment)?;
+    let terms = registered.map(|script| &script.terms);
+    let mut own: Vec<_> = environment
+        .map(|text| ("environment", text))
+        .into_iter()
+        .collect();
+    if terms.is_some_and(|terms| !terms.secrets.is_empty()) {
+        // Their place; each execution gets them as they are then.
+        own.push(("secrets", JsonText::default().text()));
+    }
+    let context = environment::within(context, &own)?;
     let request_id = Uuid::new_v4();
     facts.set_request_id(request_id, user_id.as_deref());
     let created_at = now_in_milliseconds();
@@ -400,6 +436,7 @@ async fn initialize(
         time_limit_ms: registered
             .and_then(|script| script.time_limit)
             .map(|limit| limit.as_millis() as u64),
+        terms: terms.filter(|terms| terms.hold_anything()).cloned(),
         context: &context,
     };
     let expiry = api.config.session_expiry;
@@ -426,7 +463,7 @@ async fn initialize(
         language,
         language_title: name.title,
         user_id,
-        function_version: registered.map(|script| script.version),
+        function_version: terms.map(|terms| terms.version),
         script_size_bytes: script_size,
         created_at,
         expires_at,
@@ -515,6 +552,7 @@ async fn execute(
         body,
         work: Work::Session(stored),
         owner,
+        user: user_id,
         logs_wanted,
         time_limit,
         trace,
@@ -559,6 +597,7 @@ struct Asked {
     body: ReceivedBody,
     work: Work,
     owner: Owner,
+    user: Option<String>,
     logs_wanted: bool,
     time_limit: Option<Duration>,
     trace: TraceContext,
@@ -570,23 +609,19 @@ impl Asked {
     /// Once the body is checked.
     async fn run(mut self, api: &Api) -> Result<Response, ApiError> {
         let room = self.body.room.take();
-        let (session, body, context);
-        let (language, function, version, own_limit, execution) = match &self.work {
+        let (session, body, mut context, script);
+        let (language, function, version, own_limit, terms, params) = match &self.work {
             Work::Session(stored) => {
                 session = stored.session().map_err(unreadable)?;
-                let execution = Execution {
-                    request_id: self.request_id,
-                    params: request::parse::<ExecuteBody<'_>>(&self.body)?.params.text(),
-                    context: session.context,
-                    script_content: stored.script().map_err(unreadable)?,
-                };
-                let title = session.language_title.to_string();
+                script = stored.script().map_err(unreadable)?;
+                context = Cow::Borrowed(session.context);
                 (
                     session.language,
-                    title,
+                    session.language_title.to_string(),
                     None,
                     session.time_limit(),
-                    execution,
+                    session.terms.as_ref(),
+                    request::parse::<ExecuteBody<'_>>(&self.body)?.params.text(),
                 )
             }
             Work::Call {
@@ -596,20 +631,47 @@ impl Asked {
                 code,
             } => {
                 body = request::parse::<call::CallBody<'_>>(&self.body)?;
-                context = environment::within(body.context.text(), code.environment.as_deref())?;
-                let execution = Execution {
-                    request_id: self.request_id,
-                    params: body.params.text(),
-                    context: &context,
-                    script_content: &code.script,
-                };
-                let title = format!("{function} version {version}");
-                (*language, title, Some(*version), code.time_limit, execution)
+                script = &code.script;
+                let environment = code.environment.as_deref();
+                let own: Vec<_> = environment
+                    .map(|text| ("environment", text))
+                    .into_iter()
+                    .collect();
+                context = environment::within(body.context.text(), &own)?;
+                (
+                    *language,
+                    format!("{function} version {version}"),
+                    Some(*version),
+                    code.time_limit,
+                    Some(&code.terms),
+                    body.params.text(),
+                )
             }
         };
         let Ok(_permit) = api.executions.get(language).try_acquire() else {
             let message = format!("too many {language} executions at once");
             return Err(shed(api, "executions", &message));
+        };
+        let mut caller = self.owner.caller;
+        let (_lease, memory_limit);
+        if let Some(terms) = terms {
+            let most = api.config.runtime_memory;
+            memory_limit = terms.memory_bytes.filter(|bytes| *bytes < most);
+            _lease = lease(api, terms, self.deadline).await?;
+            let given = secrets::given(api, terms, self.user.as_deref()).await?;
+            if let Some(given) = given {
+                let merged = environment::within(&context, &[("secrets", &given.values)])?;
+                context = Cow::Owned(merged.into_owned());
+                caller = caller_given(&caller, terms, given.changed);
+            }
+        } else {
+            (_lease, memory_limit) = (None, None);
+        }
+        let execution = Execution {
+            request_id: self.request_id,
+            params,
+            context: &context,
+            script_content: script,
         };
         // The caller's, or the function's where that is shorter; both may be absent.
         let time_limit = [self.time_limit, own_limit].into_iter().flatten().min();
@@ -622,10 +684,14 @@ impl Asked {
         };
         let order = Order {
             language,
-            owner: self.owner,
+            owner: Owner {
+                caller,
+                account: self.owner.account,
+            },
             function: &function,
             logs_wanted: self.logs_wanted,
             time_limit,
+            memory_limit,
             deadline,
             trace: &self.trace,
             room,
@@ -655,6 +721,41 @@ fn caller(user_id: Option<&str>, request_id: Uuid) -> HeaderValue {
         None => format!("session {request_id}"),
     };
     HeaderValue::try_from(caller).expect("a user's id was checked to be visible ASCII when it came")
+}
+
+/// With the secrets of a function: no process has them that has run for anything else, or has seen what they were before.
+fn caller_given(caller: &HeaderValue, terms: &Terms, changed: Timestamp) -> HeaderValue {
+    let caller = caller.to_str().unwrap_or_default();
+    let Terms {
+        owner, function_id, ..
+    } = terms;
+    let changed = changed.as_millisecond();
+    HeaderValue::try_from(format!(
+        "{caller} secrets of {function_id} {owner} {changed}"
+    ))
+    .expect("all parts were checked to be visible ASCII when they came")
+}
+
+/// A place among the executions of a version that has a limit on them, over all replicas.
+async fn lease(api: &Api, terms: &Terms, deadline: Instant) -> Result<Option<Lease>, ApiError> {
+    let Some(most) = terms.max_concurrency else {
+        return Ok(None);
+    };
+    let key = format!("lambda:running:{}:{}", terms.function_id, terms.version);
+    // Nothing runs for longer; a second more for what says so.
+    let lasting = deadline.saturating_duration_since(Instant::now()) + Duration::from_secs(1);
+    let taken = api.leases.take(key, most, lasting).await;
+    match taken.map_err(store_unavailable)? {
+        Some(lease) => Ok(Some(lease)),
+        None => Err(ApiError::rate_limited(
+            format!(
+                "version {} of the function runs {most} times already, which is the most at once (max_concurrency); \
+                 nothing ran",
+                terms.version
+            ),
+            SHED_RETRY_AFTER,
+        )),
+    }
 }
 
 #[derive(Serialize)]

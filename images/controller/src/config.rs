@@ -13,6 +13,7 @@ use redis::IntoConnectionInfo;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tracing::level_filters::LevelFilter;
 
+use crate::envelope::SHORTEST_KEY;
 use crate::language::PerLanguage;
 use crate::secret::Secret;
 
@@ -23,9 +24,13 @@ pub struct Config {
     pub redis: RedisConfig,
     /// Without it there are no registered functions and no logs in a database.
     pub database: Option<DatabaseConfig>,
+    /// Without it there are no secrets.
+    pub secrets: Option<SecretsConfig>,
     pub runtimes: PerLanguage<RuntimeUrl>,
     pub session_expiry: Duration,
     pub runtime_timeout: Duration,
+    /// What one execution may have.
+    pub runtime_memory: u64,
     pub runtime_max_retries: u32,
     pub max_script_size: usize,
     pub max_context_size: usize,
@@ -71,6 +76,14 @@ pub struct RedisConfig {
     pub timeout: Duration,
     /// How many replicas must have a session before it is confirmed.
     pub confirm_replicas: u32,
+}
+
+/// The keys of secrets.
+#[derive(Clone, Debug)]
+pub struct SecretsConfig {
+    pub key: Secret,
+    /// The one before, by which some may still be wrapped.
+    pub previous: Option<Secret>,
 }
 
 /// What callers may keep in Redis.
@@ -200,6 +213,8 @@ fn read_with<T>(
     variables.0.finish(config)
 }
 
+/// Of one execution: below it no language starts.
+pub const LEAST_MEMORY: u64 = 64 << 20;
 const LOG_LEVELS: &str = "error, warn, info, debug or trace";
 const DATABASE_URL: &str = "postgresql://HOST[:PORT]/DATABASE";
 const HIDDEN: &str = "a value that is not shown, as it may hold a secret";
@@ -268,12 +283,21 @@ impl Variables<'_> {
             bytes: kept_bytes,
             anonymous_bytes: self.bytes("MAX_KEPT_BYTES_ANONYMOUS", 4 * kept_bytes, 1..=8 << 40),
         };
+        let database = self.database();
+        let secrets = self.secrets(database.is_some());
         Some(Config {
             kept,
+            secrets,
             api_address: SocketAddr::new(host, port as u16),
             metrics_address: SocketAddr::new(host, metrics_port as u16),
             session_expiry: self.seconds("SESSION_EXPIRY_SECONDS", 3600, 1..=365 * 86_400),
             runtime_timeout: self.seconds("RUNTIME_TIMEOUT_SECONDS", 30, 1..=3600),
+            // As the runtimes' MEMORY_LIMIT_BYTES.
+            runtime_memory: self.bytes(
+                "RUNTIME_MEMORY_LIMIT_BYTES",
+                256 << 20,
+                LEAST_MEMORY..=1 << 40,
+            ),
             runtime_max_retries: self.number(
                 "RUNTIME_MAX_RETRIES",
                 3,
@@ -311,7 +335,7 @@ impl Variables<'_> {
                 "a number of versions",
             ) as u32,
             log_level: self.log_level(),
-            database: self.database(),
+            database,
             redis: redis?,
             runtimes: PerLanguage {
                 nodejs: nodejs?,
@@ -383,6 +407,31 @@ impl Variables<'_> {
             pool_size,
             timeout,
         })
+    }
+
+    fn secrets(&mut self, has_database: bool) -> Option<SecretsConfig> {
+        let key = self.secret("SECRETS_KEY");
+        let previous = self.secret("SECRETS_KEY_PREVIOUS");
+        for (variable, secret) in [("SECRETS_KEY", &key), ("SECRETS_KEY_PREVIOUS", &previous)] {
+            let text = secret.as_ref().and_then(|secret| secret.read().ok());
+            if text.is_some_and(|text| text.len() < SHORTEST_KEY) {
+                let expected = format!("a random text of {SHORTEST_KEY} characters or more");
+                self.wrong(variable, HIDDEN, &expected);
+            }
+        }
+        let missing = match (&key, &previous) {
+            (None, None) => return None,
+            (None, Some(_)) => ("SECRETS_KEY", "a key, as SECRETS_KEY_PREVIOUS is set"),
+            (Some(_), _) if !has_database && !self.has_errors() => (
+                "DATABASE_URL",
+                "a database, which keeps the secrets that SECRETS_KEY is for",
+            ),
+            (Some(_), _) => {
+                return key.map(|key| SecretsConfig { key, previous });
+            }
+        };
+        self.wrong(missing.0, "nothing", missing.1);
+        None
     }
 
     fn readable_authorities(&mut self, variable: &str, file: &Option<PathBuf>) {
@@ -678,6 +727,21 @@ mod tests {
                 "REDIS_PASSWORD_FILE: found \"/nowhere/password\" (No such file or directory (os error 2)), expected a readable file with one line",
             ),
             (
+                "SECRETS_KEY_PREVIOUS",
+                "hunter2-hunter2-hunter2-hunter2-",
+                "SECRETS_KEY: found nothing, expected a key, as SECRETS_KEY_PREVIOUS is set",
+            ),
+            (
+                "SECRETS_KEY",
+                "hunter2-hunter2-hunter2-hunter2-",
+                "DATABASE_URL: found nothing, expected a database, which keeps the secrets that SECRETS_KEY is for",
+            ),
+            (
+                "RUNTIME_MEMORY_LIMIT_BYTES",
+                "1Mi",
+                "RUNTIME_MEMORY_LIMIT_BYTES: found \"1Mi\", expected a number of bytes from 64Mi to 1Ti, as in 1048576, 512Ki, 64Mi, 1Gi or 1M",
+            ),
+            (
                 "REDIS_SENTINELS",
                 "a:26379",
                 "REDIS_SENTINELS: found \"a:26379\", expected only one of REDIS_URL and REDIS_SENTINELS",
@@ -743,6 +807,21 @@ mod tests {
         assert!(read_with(&[]).unwrap().database.is_none());
         let error = error_of(&[("DATABASE_URL", Some("mysql://u:hunter2@host"))]);
         assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn a_short_key_of_secrets_is_refused_and_not_shown() {
+        let database = ("DATABASE_URL", Some("postgresql://host/lambda"));
+        let error = error_of(&[database, ("SECRETS_KEY", Some("hunter2"))]);
+        let expected = "expected a random text of 32 characters or more";
+        assert!(
+            error.contains(expected) && !error.contains("hunter2"),
+            "{error}"
+        );
+        let key = ("SECRETS_KEY", Some("hunter2-hunter2-hunter2-hunter2-"));
+        let config = read_with(&[database, key]).unwrap();
+        assert!(config.secrets.is_some() && !format!("{config:?}").contains("hunter2"));
+        assert!(read_with(&[database]).unwrap().secrets.is_none());
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod functions;
 pub mod maintenance;
 pub mod records;
 pub mod schema;
+pub mod secrets;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,7 +81,7 @@ impl Database {
 
     async fn look(&self) -> Result<(), sqlx::Error> {
         let mut transaction = self.begin().await?;
-        sqlx::query("SELECT FROM meta.function_versions LIMIT 0")
+        sqlx::query("SELECT secrets FROM meta.function_versions LIMIT 0")
             .persistent(false)
             .execute(&mut *transaction)
             .await?;

@@ -1,13 +1,17 @@
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::{env, io, process};
 
 use lambda_common::configuration::{ConfigError, variable};
 use lambda_common::shutdown::{Lifecycle, Phase, Signals};
-use lambda_controller::config::{self, Config, SchemaConfig};
-use lambda_controller::database::maintenance;
+use lambda_controller::config::{self, Config, DatabaseConfig, SchemaConfig, SecretsConfig};
 use lambda_controller::database::schema::{self, SchemaError};
+use lambda_controller::database::secrets::{Rewrapped, SecretStore};
+use lambda_controller::database::{Database, DatabaseUnavailable, maintenance};
+use lambda_controller::metrics::Metrics;
 use lambda_controller::server::Server;
 use lambda_controller::telemetry;
+use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 use tokio::time::sleep;
 
@@ -24,8 +28,12 @@ fn main() -> ExitCode {
         [] => serve(),
         ["migrate"] => look_after_schema(migrate),
         ["maintain"] => look_after_schema(maintain),
+        ["has-secrets-key", digest] => has_secrets_key(digest),
+        ["rewrap", digest] => rewrap(digest),
         _ => {
-            eprintln!("usage: lambda-controller [migrate | maintain]");
+            eprintln!(
+                "usage: lambda-controller [migrate | maintain | has-secrets-key SHA256 | rewrap SHA256]"
+            );
             ExitCode::from(EX_USAGE)
         }
     }
@@ -78,6 +86,71 @@ fn look_after_schema<F: Future<Output = Result<(), SchemaError>>>(
             .map_err(|SchemaError(cause)| io::Error::other(cause))
     }) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "failed");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The configuration where SECRETS_KEY is the key of this SHA-256: a pod that does not have the new one yet says so.
+fn with_secrets_key(digest: &str) -> Result<(DatabaseConfig, SecretsConfig), ExitCode> {
+    let config = config::read(variable).map_err(misconfigured)?;
+    telemetry::log_to_stdout(config.log_level);
+    let Some((database, secrets)) = config.database.zip(config.secrets) else {
+        return Err(misconfigured(vec![ConfigError {
+            variable: "SECRETS_KEY".to_owned(),
+            found: "nothing".to_owned(),
+            expected: "the key of secrets".to_owned(),
+        }]));
+    };
+    let key = secrets.key.read().unwrap_or_default();
+    let found: String = Sha256::digest(&key)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    if found != digest {
+        tracing::error!("SECRETS_KEY is another key than the one of this SHA-256");
+        return Err(ExitCode::FAILURE);
+    }
+    Ok((database, secrets))
+}
+
+fn has_secrets_key(digest: &str) -> ExitCode {
+    with_secrets_key(digest).map_or_else(|code| code, |_| ExitCode::SUCCESS)
+}
+
+/// Wraps all secrets by SECRETS_KEY, so that SECRETS_KEY_PREVIOUS can be forgotten.
+fn rewrap(digest: &str) -> ExitCode {
+    let (database, secrets) = match with_secrets_key(digest) {
+        Ok(found) => found,
+        Err(code) => return code,
+    };
+    let work = async {
+        let database =
+            Database::new(&database, Arc::new(Metrics::new())).map_err(io::Error::other)?;
+        let rewrapped = SecretStore::new(Arc::new(database), secrets).rewrap().await;
+        rewrapped.map_err(|DatabaseUnavailable(cause)| io::Error::other(cause))
+    };
+    match block_on(work) {
+        Ok(Rewrapped {
+            wrapped,
+            unreadable: 0,
+        }) => {
+            tracing::info!(wrapped, "every secret is wrapped by SECRETS_KEY");
+            ExitCode::SUCCESS
+        }
+        Ok(Rewrapped {
+            wrapped,
+            unreadable,
+        }) => {
+            tracing::error!(
+                wrapped,
+                unreadable,
+                "secrets are wrapped by keys that are neither SECRETS_KEY nor SECRETS_KEY_PREVIOUS"
+            );
+            ExitCode::FAILURE
+        }
         Err(error) => {
             tracing::error!(%error, "failed");
             ExitCode::FAILURE

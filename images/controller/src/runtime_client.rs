@@ -39,6 +39,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const ANSWER_WITHOUT_ROOM: Duration = Duration::from_millis(200);
 /// By which a runtime learns how long the script may run, where that is not its default.
 const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("x-timeout-seconds");
+/// By which it learns how much memory the script may have, where that is less than its own limit.
+const MEMORY_HEADER: HeaderName = HeaderName::from_static("x-memory-limit-bytes");
 /// By which it learns whose execution it is: it may run a script again in a process that ran it before, for the same caller.
 const CALLER_HEADER: HeaderName = HeaderName::from_static("x-caller");
 /// By which it learns whose share of its places the execution takes.
@@ -69,6 +71,8 @@ pub struct Order<'a> {
     pub logs_wanted: bool,
     /// At most, where there is such a limit.
     pub time_limit: Option<Duration>,
+    /// In bytes, where it is less than the runtime's.
+    pub memory_limit: Option<u64>,
     pub deadline: Instant,
     pub trace: &'a TraceContext,
     /// What the caller's body took, which is given back before a large answer takes its own: were both held, callers'
@@ -289,6 +293,7 @@ impl RuntimeClient {
             function,
             logs_wanted,
             time_limit,
+            memory_limit,
             deadline,
             trace,
             room,
@@ -314,6 +319,9 @@ impl RuntimeClient {
         if let Some(limit) = time_limit {
             let seconds = HeaderValue::try_from(limit.as_secs_f64().to_string());
             headers.insert(TIMEOUT_HEADER, seconds.expect("digits and a dot"));
+        }
+        if let Some(bytes) = memory_limit {
+            headers.insert(MEMORY_HEADER, HeaderValue::from(bytes));
         }
         headers.insert(
             header::CONTENT_TYPE,
@@ -744,6 +752,7 @@ mod tests {
             function: "rust-x",
             logs_wanted: false,
             time_limit: None,
+            memory_limit: None,
             deadline: Instant::now() + Duration::from_secs(32),
             trace: &TraceContext::continued(&HeaderMap::new()),
             room: None,

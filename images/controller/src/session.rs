@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::account::{Account, sha256};
+use crate::database::functions::Terms;
 use crate::language::Language;
 use crate::redis_master::RedisUnavailable;
 use crate::store::{How, Kept, Store};
@@ -28,6 +29,9 @@ pub struct Session<'a> {
     /// Of the function that it was made of, where that has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_limit_ms: Option<u64>,
+    /// Of that function, where it has any beside its time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terms: Option<Terms>,
     #[serde(borrow)]
     pub context: &'a RawValue,
 }
@@ -115,6 +119,14 @@ mod tests {
         let context = raw(r#"{"a": 1.0e2, "b":"\u00e4"}"#);
         let script = raw(r#""return \"\u2028\";""#);
         let now = Timestamp::now();
+        let terms = Terms {
+            function_id: 7,
+            owner: "\"me".into(),
+            version: 2,
+            memory_bytes: Some(1 << 27),
+            max_concurrency: None,
+            secrets: vec!["TOKEN".into()],
+        };
         let session = Session {
             language: Language::Python,
             language_title: "python-\"x".into(),
@@ -123,6 +135,7 @@ mod tests {
             expires_at: now,
             script_size: 3,
             time_limit_ms: Some(250),
+            terms: Some(terms.clone()),
             context: &context,
         };
         let stored = StoredSession {
@@ -132,6 +145,7 @@ mod tests {
         let back = stored.session().unwrap();
         assert_eq!(back.context.get(), context.get());
         assert_eq!(back.time_limit(), Some(Duration::from_millis(250)));
+        assert_eq!(back.terms, Some(terms));
         assert_eq!(stored.script().unwrap().get(), script.get());
         assert_eq!(back.language_title, "python-\"x");
         assert_eq!((back.language, back.created_at), (Language::Python, now));

@@ -149,7 +149,7 @@ CHOICES = {
     "components": _COMPONENTS,
     "component": _COMPONENTS,
     "preflight_ignore_also": [check for check in CHECKS if check not in NEVER_IGNORED],
-    "rotate_tags": ["passwords", "certificates", "authorities", "edge_authority", "api_keys", "mesh_authority"],
+    "rotate_tags": ["passwords", "certificates", "authorities", "secrets_key", "edge_authority", "api_keys", "mesh_authority"],
     "drill_tags": sorted({tag for row in _DRILLS for tag in row["tags"]} | {"restore"}),
 }
 """Of lists, which have no choices in a specification: what the modules take."""

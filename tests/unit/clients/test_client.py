@@ -31,6 +31,7 @@ FUNCTION = {
 }
 VERSION = {"version": 3, "script_size_bytes": 7, "script_sha256": DIGEST, "created_at": TIME}
 ALIAS = {"alias": "live", "versions": {"2": 90, "3": 10}, "updated_at": TIME}
+SECRET = {"name": "TOKEN", "created_at": TIME, "updated_at": TIME}
 ID = str(uuid.UUID(int=7))
 RAN = {"result": {"a": [1, None]}, "request_id": ID, "execution_time_ms": 1, "memory_usage_bytes": 5}
 ANSWERS: dict[str, Any] = {
@@ -52,6 +53,9 @@ ANSWERS: dict[str, Any] = {
         "visibility": {"callers": ["bob"]},
         "environment": {"A": "b"},
         "timeout_seconds": 2.5,
+        "memory_bytes": 1 << 27,
+        "max_concurrency": 3,
+        "secrets": ["TOKEN"],
     },
     "removeFunction": {"language_title": "python-sum", "status": "removed"},
     "callFunction": {**RAN, "version": 3},
@@ -60,6 +64,9 @@ ANSWERS: dict[str, Any] = {
     "showAlias": ALIAS,
     "setAlias": ALIAS,
     "removeAlias": {"alias": "live", "status": "removed"},
+    "listSecrets": {"secrets": [SECRET]},
+    "putSecret": SECRET,
+    "removeSecret": {"name": "TOKEN", "status": "removed"},
 }
 CALLS: dict[str, Callable[[Client, str], Any]] = {
     "initialize": lambda client, _name: client.initialize("python-sum", "result = 1", {"a": 1}),
@@ -68,7 +75,14 @@ CALLS: dict[str, Callable[[Client, str], Any]] = {
     "listFunctions": lambda client, _name: list(client.list_functions("python", "alice")),
     "showFunction": lambda client, name: client.show_function(name),
     "registerFunction": lambda client, name: client.register_function(
-        name, "result = 1", visibility=models.Callers(["bob"]), timeout_seconds=None, environment={"A": "b"}
+        name,
+        "result = 1",
+        visibility=models.Callers(["bob"]),
+        timeout_seconds=None,
+        memory_bytes=1 << 27,
+        max_concurrency=None,
+        environment={"A": "b"},
+        secrets=("TOKEN",),
     ),
     "removeFunction": lambda client, name: client.remove_function(name),
     "callFunction": lambda client, name: client.call(
@@ -79,6 +93,9 @@ CALLS: dict[str, Callable[[Client, str], Any]] = {
     "showAlias": lambda client, name: client.show_alias(name, "live"),
     "setAlias": lambda client, name: client.set_alias(name, "live", {2: 90, 3: 10}),
     "removeAlias": lambda client, name: client.remove_alias(name, "live"),
+    "listSecrets": lambda client, _name: client.list_secrets(),
+    "putSecret": lambda client, _name: client.put_secret("TOKEN", "hunter2"),
+    "removeSecret": lambda client, _name: client.remove_secret("TOKEN"),
 }
 
 
@@ -104,7 +121,7 @@ def test_a_call_asks_as_described_and_reads_the_answer(edge: Edge, client: Clien
     assert request.operation == operation
     assert request.headers["x-user-id"] == "me"
     wanted = answer
-    for field in ("functions", "versions", "aliases"):
+    for field in ("functions", "versions", "aliases", "secrets"):
         wanted = answer[field] if operation.startswith("list") and field in answer else wanted
     assert given(found) == given(wanted)
 

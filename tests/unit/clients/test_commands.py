@@ -171,10 +171,19 @@ def test_a_function_is_shown_with_what_its_owner_alone_is_told(platform: Edge, l
         "visibility": {"callers": ["carol", "bob"]},
         "environment": {"MODE": "試験"},
         "timeout_seconds": 5,
+        "max_concurrency": 7,
+        "secrets": ["KEY", "TOKEN"],
     }
     platform.replies = [Reply(200, own), Reply(200, FUNCTION), Reply(200, own)]
     shown = lambdactl("show", "python-sum").out
-    for line in ("time limit         5 s", "visibility         callers bob, carol", "environment MODE   試験"):
+    for line in (
+        "time limit         5 s",
+        "visibility         callers bob, carol",
+        "environment MODE   試験",
+        "memory             the platform's",
+        "at once            7 executions",
+        "secrets            KEY, TOKEN",
+    ):
         assert line in shown.splitlines()
     others = lambdactl("show", "python-sum").out
     assert "time limit   the platform's" in others and "visibility" not in others
@@ -192,6 +201,37 @@ def test_versions_are_shown_with_the_aliases_that_lead_to_them(platform: Edge, l
     assert two.split() == ["2", "7", "5", "s", DIGEST[:12], TIME, "live", "90%,", "old"]
     platform.replies = [Reply(200, kept)]
     assert json.loads(lambdactl("versions", "python-sum", "-o", "json").out) == kept["versions"]
+
+
+SECRET = ANSWERS["putSecret"]
+
+
+def test_a_secret_comes_from_stdin_or_a_file_and_is_shown_nowhere(
+    platform: Edge, lambdactl: Lambdactl, environment: Path
+) -> None:
+    (environment / "token").write_text("hunter2\n\n")
+    platform.replies = [Reply(201, SECRET), Reply(200, SECRET), Reply(200, ANSWERS["listSecrets"])]
+    stdin = lambdactl("secret", "set", "TOKEN", "--file", "-", given="hunter2\r\n")
+    file = lambdactl("secret", "set", "TOKEN", "--file", "token", "-o", "json")
+    listed = lambdactl("secret", "list")
+    assert [request.json() for request in platform.requests[:2]] == [{"value": "hunter2"}, {"value": "hunter2\n"}]
+    assert (stdin.out, json.loads(file.out)) == ("kept TOKEN\n", SECRET)
+    assert listed.out.splitlines()[1].split() == ["TOKEN", TIME, TIME]
+    assert "hunter2" not in stdin.out + stdin.err + file.out + file.err
+    platform.replies = [Reply(200, ANSWERS["removeSecret"])]
+    assert lambdactl("secret", "remove", "TOKEN").out == "removed TOKEN\n"
+
+
+def test_a_secret_that_nobody_gives_is_asked_of_nobody(platform: Edge, lambdactl: Lambdactl, environment: Path) -> None:
+    (environment / "binary").write_bytes(b"\xff")
+    for arguments, said in (
+        ([], "expected --file, or a terminal"),
+        (["--file", "nowhere"], "nowhere: No such file"),
+        (["--file", "binary"], "is no text in UTF-8"),
+    ):
+        ended = lambdactl("secret", "set", "TOKEN", *arguments, given="hunter2")
+        assert ended.code == failure.WRONG_USE and said in one_line(ended.err)
+    assert platform.requests == []
 
 
 def test_remove_asks_first_and_needs_a_terminal_or_yes(platform: Edge, lambdactl: Lambdactl) -> None:
@@ -305,9 +345,16 @@ def test_a_new_function_is_shown_and_registered(platform: Edge, lambdactl: Lambd
 
 
 def test_all_that_changes_is_shown_before_it_is_changed(platform: Edge, lambdactl: Lambdactl, folder: Path) -> None:
-    there = own(folder, timeout_seconds=5, environment={"GONE": "1", "MODE": "a", "SAME": "s"})
+    there = own(
+        folder,
+        timeout_seconds=5,
+        max_concurrency=3,
+        secrets=["KEY"],
+        environment={"GONE": "1", "MODE": "a", "SAME": "s"},
+    )
     (folder / "lambda.toml").write_text(
         'name = "alice/python-sum"\nscript = "function.py"\ntimeout_seconds = 0\nvisibility = ["bob"]\n'
+        'memory_bytes = 134217728\nmax_concurrency = 0\nsecrets = ["TOKEN", "KEY"]\n'
         '[environment]\nMODE = "b"\nSAME = "s"\n'
     )
     platform.replies = [Reply(200, there), Reply(200, {**there, "version": 4})]
@@ -315,13 +362,19 @@ def test_all_that_changes_is_shown_before_it_is_changed(platform: Edge, lambdact
     rows = [row.split("   ") for row in ended.out.splitlines()[2:-1]]
     assert [[cell.strip() for cell in row if cell.strip()] for row in rows] == [
         ["timeout_seconds", "5", "-"],
+        ["memory_bytes", "-", "134217728"],
+        ["max_concurrency", "3", "-"],
         ["visibility", "shared", "callers bob"],
         ["environment GONE", "1", "-"],
         ["environment MODE", "a", "b"],
+        ["secrets", "KEY", "KEY, TOKEN"],
     ]
     assert platform.requests[1].json() == {
         "script_content": "result = 1\n",
         "timeout_seconds": None,
+        "memory_bytes": 134217728,
+        "max_concurrency": None,
+        "secrets": ["KEY", "TOKEN"],
         "visibility": {"callers": ["bob"]},
         "environment": {"MODE": "b", "SAME": "s"},
     }

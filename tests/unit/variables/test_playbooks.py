@@ -403,6 +403,19 @@ def test_an_authority_is_known_before_it_signs_and_the_one_before_is_forgotten_l
     ]  # fmt: skip
 
 
+def test_a_new_key_of_secrets_is_known_everywhere_before_it_wraps_any_and_the_one_before_is_forgotten_last(
+    ansible: Ansible,
+):
+    run = ansible("rotate", *TABLE, "--tags", "secrets_key")
+    assert run.rc == 0, run.output
+    controller = ("settled", {"apps": ["controller"]})
+    assert steps(run) == [
+        ("secret", {"rotate": ["secrets-key"]}), controller, controller, ("secret", {"forget": ["secrets-key"]}),
+    ]  # fmt: skip
+    has, wraps = (args["commands"][0]["command"][1] for args in run.asked("settled"))
+    assert (has, wraps) == ("has-secrets-key", "rewrap")
+
+
 def test_what_people_outside_hold_ends_when_that_is_said(ansible: Ansible):
     edge = {"ingress_authentication": "api_key", "ingress_api_key_clients": ["shop"], "ingress_trust_user_id": False}
     given = ("-e", json.dumps(edge), "--tags", "api_keys,edge_authority")
@@ -422,6 +435,12 @@ def test_what_people_outside_hold_ends_when_that_is_said(ansible: Ansible):
 
 def test_a_rotation_of_what_is_not_there_changes_nothing(ansible: Ansible):
     theirs = ("--tags", "authorities", "-e", "data_services_tls_source=cert_manager")
-    for wrong in (theirs, ("-e", "rotate_clients=nobody"), ("-e", "rotate_tags=password"), ("--tags", "api_keys")):
+    for wrong in (
+        theirs,
+        ("-e", "rotate_clients=nobody"),
+        ("-e", "rotate_tags=password"),
+        ("--tags", "api_keys"),
+        ("--tags", "secrets_key"),
+    ):
         run = ansible("rotate", *TABLE, *ALONE, *wrong)
         assert run.rc != 0 and "Nothing was changed" in run.output and run.calls == [], wrong

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,6 +22,9 @@ from lambda_microservice_client.models import (
     FunctionList,
     FunctionRemoved,
     Initialized,
+    Secret,
+    SecretList,
+    SecretRemoved,
     Session,
     Version,
     VersionList,
@@ -123,12 +126,21 @@ class Client:
         *,
         visibility: Visibility | Absent = ABSENT,
         timeout_seconds: float | None | Absent = ABSENT,
+        memory_bytes: int | None | Absent = ABSENT,
+        max_concurrency: int | None | Absent = ABSENT,
         environment: Mapping[str, str] | Absent = ABSENT,
+        secrets: Sequence[str] | Absent = ABSENT,
     ) -> Function:
-        """A new function, or a new version where script, time or environment are others. What is absent stays as it is;
-        None takes the time limit away."""
+        """A new function, or a new version where anything but the visibility is another. What is absent stays as it is;
+        None takes a limit away. `secrets`: names of those that put_secret has kept."""
         body = _given(
-            script_content=script, visibility=visibility, timeout_seconds=timeout_seconds, environment=environment
+            script_content=script,
+            visibility=visibility,
+            timeout_seconds=timeout_seconds,
+            memory_bytes=memory_bytes,
+            max_concurrency=max_concurrency,
+            environment=environment,
+            secrets=secrets if isinstance(secrets, Absent) else list(secrets),
         )
         return decode(Function, self._transport.request("PUT", function_path(name), body=body).data)
 
@@ -160,6 +172,20 @@ class Client:
 
     def remove_alias(self, name: str, alias: str) -> AliasRemoved:
         return decode(AliasRemoved, self._transport.request("DELETE", alias_path(name, alias)).data)
+
+    # --- secrets -----------------------------------------------------------------------------------------------------
+
+    def list_secrets(self) -> list[Secret]:
+        """Those of the caller, by name. No value is ever shown."""
+        return decode(SecretList, self._transport.request("GET", "/api/v1/secrets").data).secrets
+
+    def put_secret(self, name: str, value: str) -> Secret:
+        """Keeps a secret, or gives it another value, which the next call of a function that names it gets."""
+        answer = self._transport.request("PUT", f"/api/v1/secrets/{_segment(name)}", body={"value": value})
+        return decode(Secret, answer.data)
+
+    def remove_secret(self, name: str) -> SecretRemoved:
+        return decode(SecretRemoved, self._transport.request("DELETE", f"/api/v1/secrets/{_segment(name)}").data)
 
     # --- sessions ----------------------------------------------------------------------------------------------------
 

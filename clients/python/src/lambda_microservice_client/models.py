@@ -68,8 +68,11 @@ class Function:
     created_at: str
     updated_at: str
     timeout_seconds: float | None = None
+    memory_bytes: int | None = None
+    max_concurrency: int | None = None
     visibility: str | Callers | None = None
     environment: dict[str, str] | None = None
+    secrets: list[str] | None = None
 
     @property
     def name(self) -> str:
@@ -99,6 +102,8 @@ class Version:
     script_sha256: str
     created_at: str
     timeout_seconds: float | None = None
+    memory_bytes: int | None = None
+    max_concurrency: int | None = None
 
 
 @dataclass(frozen=True)
@@ -123,4 +128,24 @@ class AliasList:
 @dataclass(frozen=True)
 class AliasRemoved:
     alias: str
+    status: str
+
+
+@dataclass(frozen=True)
+class Secret:
+    """What is told of a secret: never its value."""
+
+    name: str
+    created_at: str
+    updated_at: str
+
+
+@dataclass(frozen=True)
+class SecretList:
+    secrets: list[Secret]
+
+
+@dataclass(frozen=True)
+class SecretRemoved:
+    name: str
     status: str

@@ -25,10 +25,11 @@ def changes(there: Function | None, wanted: Project) -> list[Row]:
             _script(digest, len(content)) if there is None or there.script_sha256 != digest else None,
         )
     ]
-    if not isinstance(wanted.timeout_seconds, Absent):
-        rows.append(
-            ("timeout_seconds", _seconds(there.timeout_seconds if there else None), _seconds(wanted.timeout_seconds))
-        )
+    rows += [
+        (name, _number(getattr(there, name, None)), _number(getattr(wanted, name)))
+        for name in ("timeout_seconds", "memory_bytes", "max_concurrency")
+        if not isinstance(getattr(wanted, name), Absent)
+    ]
     if not isinstance(wanted.visibility, Absent):
         now = _visible(there.visibility) if there else ""
         rows.append(("visibility", now, _visible(wanted.visibility)))
@@ -38,6 +39,8 @@ def changes(there: Function | None, wanted: Project) -> list[Row]:
             (f"environment {name}", before.get(name, ""), wanted.environment.get(name, ""))
             for name in sorted(before.keys() | wanted.environment.keys())
         ]
+    if not isinstance(wanted.secrets, Absent):
+        rows.append(("secrets", ", ".join((there.secrets if there else None) or []), ", ".join(wanted.secrets)))
     return [(what, now, then) for what, now, then in rows if then is not None and now != then]
 
 
@@ -45,8 +48,8 @@ def _script(digest: str, size: int) -> str:
     return f"{digest[:12]} ({size} bytes)"
 
 
-def _seconds(value: Any) -> str:
-    return "" if value is None else f"{value:g}"
+def _number(value: Any) -> str:
+    return "" if value is None else f"{value:.15g}"
 
 
 def _visible(value: str | Callers | None) -> str:

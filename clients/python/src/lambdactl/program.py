@@ -9,7 +9,7 @@ import click
 from lambda_microservice_client import __version__
 
 from lambdactl import failure, output
-from lambdactl.commands import alias, completion, context, deploy, functions, init, invoke, login
+from lambdactl.commands import alias, completion, context, deploy, functions, init, invoke, login, secret
 from lambdactl.commands import run as run_file
 from lambdactl.session import Commands
 
@@ -59,6 +59,7 @@ for command in (
     alias.alias,
     alias.rollback,
     functions.remove,
+    secret.secret,
     run_file.run,
     completion.completion,
 ):

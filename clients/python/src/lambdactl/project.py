@@ -15,25 +15,25 @@ from lambdactl.names import language_of
 
 FILE = "lambda.toml"
 SCRIPTS = {"python": "function.py", "nodejs": "function.js", "rust": "function.rs"}
-_FIELDS = ("name", "script", "timeout_seconds", "visibility", "environment")
+_SETTINGS = ("timeout_seconds", "memory_bytes", "max_concurrency", "visibility", "environment", "secrets")
+_FIELDS = ("name", "script", *_SETTINGS)
 
 
 @dataclass(frozen=True)
 class Project:
-    """What is ABSENT stays as the platform has it. A time limit of None is none."""
+    """What is ABSENT stays as the platform has it. A limit of None is none."""
 
     name: str
     script: str
     timeout_seconds: float | None | Absent = ABSENT
+    memory_bytes: int | None | Absent = ABSENT
+    max_concurrency: int | None | Absent = ABSENT
     visibility: str | Callers | Absent = ABSENT
     environment: dict[str, str] | Absent = ABSENT
+    secrets: list[str] | Absent = ABSENT
 
     def settings(self) -> dict[str, Any]:
-        return {
-            "timeout_seconds": self.timeout_seconds,
-            "visibility": self.visibility,
-            "environment": self.environment,
-        }
+        return {name: getattr(self, name) for name in _SETTINGS}
 
 
 def read(folder: Path) -> Project:
@@ -63,14 +63,22 @@ def read(folder: Path) -> Project:
     return Project(
         found["name"],
         script(file.parent / found["script"]),
-        (found["timeout_seconds"] or None) if "timeout_seconds" in found else ABSENT,
-        _visibility(found["visibility"]) if "visibility" in found else ABSENT,
-        found.get("environment", ABSENT),
+        **{name: found[name] or None for name in _LIMITS if name in found},
+        visibility=_visibility(found["visibility"]) if "visibility" in found else ABSENT,
+        environment=found.get("environment", ABSENT),
+        secrets=sorted(found["secrets"]) if "secrets" in found else ABSENT,
     )
 
 
+_LIMITS = ("timeout_seconds", "memory_bytes", "max_concurrency")
+
+
 def _texts(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(one, str) and one for one in value)
+    return isinstance(value, list) and all(isinstance(one, str) and one for one in value)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 _EXPECTED: dict[str, tuple[str, Any]] = {
@@ -80,14 +88,17 @@ _EXPECTED: dict[str, tuple[str, Any]] = {
         "a number of seconds, 0 for the platform's own",
         lambda value: isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"),
     ),
+    "memory_bytes": ("a whole number of bytes, 0 for the platform's own", _whole),
+    "max_concurrency": ("a whole number, 0 for none", _whole),
     "visibility": (
         '"private", "shared" or a list of users',
-        lambda value: value in ("private", "shared") or _texts(value),
+        lambda value: value in ("private", "shared") or (_texts(value) and value != []),
     ),
     "environment": (
         "names and texts",
         lambda value: isinstance(value, dict) and all(isinstance(one, str) for one in value.values()),
     ),
+    "secrets": ("a list of names", _texts),
 }
 
 

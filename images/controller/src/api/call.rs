@@ -102,6 +102,7 @@ pub async fn call(
             caller: caller(user_id.as_deref(), request_id),
             account,
         },
+        user: user_id,
         logs_wanted,
         time_limit,
         trace,

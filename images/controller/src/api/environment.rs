@@ -1,4 +1,5 @@
-//! A function's environment: names and texts that its script sees as `context.environment`.
+//! What a function has for its scripts' context: its environment, names and texts that they see as `context.environment`, and
+//! its secrets.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,12 +8,11 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::request::{VARIABLE_NAME, is_variable_name};
 use crate::error::ApiError;
 
 const MOST_VARIABLES: usize = 100;
-const LONGEST_VARIABLE: usize = 128;
 const LARGEST_ENVIRONMENT: usize = 16 << 10;
-const MEMBER: &str = "environment";
 
 /// As its JSON text, which is the same for the same names and texts.
 pub fn checked(environment: &BTreeMap<String, String>) -> Result<String, ApiError> {
@@ -23,17 +23,8 @@ pub fn checked(environment: &BTreeMap<String, String>) -> Result<String, ApiErro
             "has {names} names; at most {MOST_VARIABLES} are taken"
         ));
     }
-    for name in environment.keys() {
-        let plain = name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        let digit = name.bytes().next().is_none_or(|byte| byte.is_ascii_digit());
-        if !plain || digit || name.len() > LONGEST_VARIABLE {
-            return wrong(format!(
-                "has the name {name:?}; a name is a letter or an underscore and then letters, digits and underscores, \
-                 {LONGEST_VARIABLE} at most"
-            ));
-        }
+    if let Some(name) = environment.keys().find(|name| !is_variable_name(name)) {
+        return wrong(format!("has the name {name:?}; a name is {VARIABLE_NAME}"));
     }
     let text = serde_json::to_string(environment).expect("texts are JSON");
     if text.len() > LARGEST_ENVIRONMENT {
@@ -45,26 +36,38 @@ pub fn checked(environment: &BTreeMap<String, String>) -> Result<String, ApiErro
     Ok(text)
 }
 
-/// The context with the environment in it, whatever it had there; all else keeps its text and order.
+/// A context's member that is the platform's, where a function has it, whatever the caller's context has there.
+pub type Member<'a> = (&'static str, &'a RawValue);
+
+/// The context with these members in it; all else keeps its text and order.
 pub fn within<'a>(
     context: &'a RawValue,
-    environment: Option<&RawValue>,
+    own: &[Member<'_>],
 ) -> Result<Cow<'a, RawValue>, ApiError> {
-    let Some(environment) = environment else {
+    if own.is_empty() {
         return Ok(Cow::Borrowed(context));
-    };
+    }
+    let named: Vec<_> = own.iter().map(|(name, _)| *name).collect();
     let members: Members<'_> = serde_json::from_str(context.get()).map_err(|_| {
-        ApiError::invalid("context must be an object, as this function has an environment")
+        ApiError::invalid(format!(
+            "context must be an object, as this function has: {}",
+            named.join(", ")
+        ))
     })?;
-    let mut text = String::with_capacity(context.get().len() + environment.get().len() + 20);
+    let added: usize = own.iter().map(|(_, value)| value.get().len() + 20).sum();
+    let mut text = String::with_capacity(context.get().len() + added);
     text.push('{');
-    for (name, value) in members.0.iter().filter(|(name, _)| name != MEMBER) {
+    let kept = members.0.iter().map(|(name, value)| (&**name, *value));
+    let kept = kept.filter(|(name, _)| !named.contains(name));
+    for (number, (name, value)) in kept.chain(own.iter().copied()).enumerate() {
+        if number > 0 {
+            text.push(',');
+        }
         text += &serde_json::to_string(name).expect("a text is JSON");
         text.push(':');
         text += value.get();
-        text.push(',');
     }
-    text += &format!("\"{MEMBER}\":{}}}", environment.get());
+    text.push('}');
     let merged = RawValue::from_string(text).expect("members that are JSON make an object");
     Ok(Cow::Owned(merged))
 }
@@ -130,13 +133,19 @@ mod tests {
             ),
         ] {
             let context = raw(context);
-            let merged = within(&context, Some(&environment)).unwrap();
+            let merged = within(&context, &[("environment", &environment)]).unwrap();
             assert_eq!(merged.get(), expected);
         }
+        let context = raw(r#"{"secrets":0,"a":1,"environment":2}"#);
+        let both = [("environment", &*environment), ("secrets", &environment)];
+        assert_eq!(
+            within(&context, &both).unwrap().get(),
+            r#"{"a":1,"environment":{"A":"1"},"secrets":{"A":"1"}}"#
+        );
         for other in ["[]", "1", "null", "\"x\""] {
             let other = raw(other);
-            assert!(within(&other, Some(&environment)).is_err());
-            assert_eq!(within(&other, None).unwrap().get(), other.get());
+            assert!(within(&other, &[("environment", &environment)]).is_err());
+            assert_eq!(within(&other, &[]).unwrap().get(), other.get());
         }
     }
 }

@@ -13,8 +13,9 @@ use serde_json::value::RawValue;
 
 use super::observe::Facts;
 use super::request::{self, FunctionPath, LanguageTitle, UserId, json_body};
-use super::{Api, checked_script, environment, present};
+use super::{Api, checked_script, environment, present, secrets};
 use crate::account::Account;
+use crate::config::LEAST_MEMORY;
 use crate::database::DatabaseUnavailable;
 use crate::database::functions::{
     Alias, AliasSet, Denied, From, Function, FunctionName, FunctionStore, Registered, Registration,
@@ -28,6 +29,7 @@ const MOST_PER_PAGE: u32 = 100;
 const LAST_PAGE: u32 = 1_000_000;
 const MOST_CALLERS: usize = 100;
 const ALL_PERCENT: i64 = 100;
+const LARGEST_CONCURRENCY: u32 = 1000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -216,7 +218,13 @@ struct RegisterBody<'a> {
     #[serde(default, deserialize_with = "present")]
     timeout_seconds: Option<Option<f64>>,
     #[serde(default, deserialize_with = "present")]
+    memory_bytes: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "present")]
+    max_concurrency: Option<Option<u32>>,
+    #[serde(default, deserialize_with = "present")]
     environment: Option<BTreeMap<String, String>>,
+    #[serde(default, deserialize_with = "present")]
+    secrets: Option<Vec<String>>,
 }
 
 pub async fn register(
@@ -249,6 +257,16 @@ pub async fn register(
         .as_ref()
         .map(environment::checked)
         .transpose()?;
+    if let Some(Some(bytes)) = body.memory_bytes {
+        check_memory(bytes, api.config.runtime_memory)?;
+    }
+    if let Some(Some(most)) = body.max_concurrency {
+        check_concurrency(most)?;
+    }
+    let secrets = body.secrets.map(secrets::checked).transpose()?;
+    if secrets.as_ref().is_some_and(|names| !names.is_empty()) {
+        secrets::store(&api)?;
+    }
     let registration = Registration {
         name: &name,
         language,
@@ -256,7 +274,10 @@ pub async fn register(
         script: &script,
         visibility: body.visibility,
         time_limit,
+        memory_bytes: body.memory_bytes,
+        max_concurrency: body.max_concurrency,
         environment,
+        secrets,
     };
     let registered = store(&api)?.register(&registration).await;
     let (status, function) = match registered.map_err(unavailable)? {
@@ -269,6 +290,9 @@ pub async fn register(
                 "a user may have {} functions; remove one first",
                 api.config.max_functions_per_user
             )));
+        }
+        Registered::NoSecrets(names) => {
+            return Err(ApiError::invalid(secrets::missing(&names)));
         }
         Registered::AllNamed => {
             return Err(ApiError::invalid(format!(
@@ -310,6 +334,24 @@ fn time_limit(seconds: f64, most: Duration) -> Result<Duration, ApiError> {
             most.as_secs_f64()
         ))
     })
+}
+
+fn check_memory(bytes: u64, most: u64) -> Result<(), ApiError> {
+    if (LEAST_MEMORY..=most).contains(&bytes) {
+        return Ok(());
+    }
+    Err(ApiError::invalid(format!(
+        "memory_bytes must be a whole number of bytes from {LEAST_MEMORY} to {most}; it is {bytes}"
+    )))
+}
+
+fn check_concurrency(most: u32) -> Result<(), ApiError> {
+    if (1..=LARGEST_CONCURRENCY).contains(&most) {
+        return Ok(());
+    }
+    Err(ApiError::invalid(format!(
+        "max_concurrency must be a whole number from 1 to {LARGEST_CONCURRENCY}; it is {most}"
+    )))
 }
 
 #[derive(Serialize)]

@@ -188,6 +188,30 @@ fn percent_decoded(text: &str) -> String {
     decoded
 }
 
+/// What names of variables and of secrets are.
+pub const VARIABLE_NAME: &str =
+    "a letter or an underscore and then letters, digits and underscores, 128 at most";
+const LONGEST_VARIABLE: usize = 128;
+
+pub fn is_variable_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let first = text.bytes().next();
+    text.len() <= LONGEST_VARIABLE
+        && first.is_some_and(|byte| !byte.is_ascii_digit())
+        && text.bytes().all(plain)
+}
+
+/// The last part of the path of a request about one secret. It needs no percent-encoding, so has one spelling.
+pub fn secret_name(path: &str) -> Result<String, ApiError> {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    if is_variable_name(name) {
+        return Ok(name.to_owned());
+    }
+    Err(ApiError::invalid(format!(
+        "the name in the path must be {VARIABLE_NAME}"
+    )))
+}
+
 pub fn check_user_id(text: &str, what: &str) -> Result<(), ApiError> {
     let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
     if text.is_empty() || text.len() > LONGEST_USER_ID || !plain {

@@ -45,12 +45,19 @@ pub struct Function {
     pub script_sha256: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_concurrency: Option<i32>,
     /// For its owner alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub visibility: Option<Visibility>,
     /// For its owner alone, and in no list.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment: Option<BTreeMap<String, String>>,
+    /// Their names, for its owner alone, and in no list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Vec<String>>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
@@ -88,16 +95,42 @@ pub struct Version {
     pub script_sha256: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_concurrency: Option<i32>,
     pub created_at: Timestamp,
 }
 
-/// The newest version, as a session begins with it.
+/// A version's script, as a session or a call begins with it.
 pub struct Script {
     pub content: Vec<u8>,
-    pub version: i64,
     pub time_limit: Option<Duration>,
     /// An object of texts, where there are some.
     pub environment: Option<Box<RawValue>>,
+    pub terms: Terms,
+}
+
+/// On what terms a version runs, beside its time: a session keeps them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    pub function_id: i64,
+    pub owner: String,
+    pub version: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrency: Option<u32>,
+    /// Names of the owner's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
+}
+
+impl Terms {
+    /// Whether there is anything to keep to.
+    pub const fn hold_anything(&self) -> bool {
+        self.memory_bytes.is_some() || self.max_concurrency.is_some() || !self.secrets.is_empty()
+    }
 }
 
 /// Which functions a list has.
@@ -126,14 +159,16 @@ pub enum Removed {
 
 /// Timestamps are milliseconds since the epoch. `$1` is who asks.
 macro_rules! function_columns {
-    ($environment:literal) => {
+    ($environment:literal, $secrets:literal) => {
         concat!(
             "f.name, f.language, f.version, v.size_bytes, encode(v.sha256, 'hex'), ",
             "(extract(epoch FROM f.created_at) * 1000)::bigint, ",
             "(extract(epoch FROM f.updated_at) * 1000)::bigint, ",
             "f.owner, f.language_title = f.name, v.timeout_ms, ",
-            "CASE WHEN f.owner = $1 THEN f.visibility END, f.callers, ",
-            $environment
+            "CASE WHEN f.owner = $1 THEN f.visibility END, f.callers, v.memory_bytes, v.max_concurrency, ",
+            $environment,
+            ", ",
+            $secrets
         )
     };
 }
@@ -172,9 +207,20 @@ macro_rules! wanted {
 }
 
 const NEWEST: &str = named!(
-    function_columns!("CASE WHEN f.owner = $1 THEN v.environment END"),
+    function_columns!(
+        "CASE WHEN f.owner = $1 THEN v.environment END",
+        "CASE WHEN f.owner = $1 THEN v.secrets END"
+    ),
     "JOIN meta.function_versions v USING (function_id, version)"
 );
+
+/// Of a version `v` of a function `f`: what `script` reads.
+macro_rules! script_columns {
+    () => {
+        "v.content, v.timeout_ms, v.environment, f.function_id, f.owner, v.version, v.memory_bytes, v.max_concurrency, v.secrets"
+    };
+}
+use script_columns;
 
 pub struct FunctionStore {
     database: Arc<Database>,
@@ -222,7 +268,7 @@ impl FunctionStore {
         // The page first: of the other functions no version is looked at.
         let rows = sqlx::query(concat!(
             "SELECT ",
-            function_columns!("NULL"),
+            function_columns!("NULL", "NULL"),
             " FROM (SELECT * FROM meta.functions f WHERE ",
             wanted!(),
             " AND ($4::text IS NULL OR (f.name, f.owner) > ($4, $5)) ORDER BY f.name, f.owner OFFSET $6 LIMIT $7) f ",
@@ -285,16 +331,11 @@ impl FunctionStore {
     ) -> Result<Option<Script>, DatabaseUnavailable> {
         let script = || async {
             let mut transaction = self.database.begin().await?;
-            let row = sqlx::query(named!(
-                "v.content, f.version, v.timeout_ms, v.environment",
+            const NEWEST_SCRIPT: &str = named!(
+                script_columns!(),
                 "JOIN meta.function_versions v USING (function_id, version)"
-            ))
-            .bind(user)
-            .bind(&name.title)
-            .bind(&name.owner)
-            .persistent(false)
-            .fetch_optional(&mut *transaction)
-            .await?;
+            );
+            let row = named_row(&mut transaction, NEWEST_SCRIPT, name, user).await?;
             transaction.commit().await?;
             row.as_ref().map(script).transpose()
         };
@@ -315,7 +356,7 @@ impl FunctionStore {
                 return Ok(None);
             };
             let rows = sqlx::query(
-                "SELECT version, size_bytes, encode(sha256, 'hex'), timeout_ms, \
+                "SELECT version, size_bytes, encode(sha256, 'hex'), timeout_ms, memory_bytes, max_concurrency, \
                  (extract(epoch FROM created_at) * 1000)::bigint FROM meta.function_versions \
                  WHERE function_id = $1 AND version < $2 ORDER BY version DESC LIMIT $3",
             )
@@ -345,13 +386,14 @@ impl FunctionStore {
     }
 }
 
-/// The id of a function that `user` sees.
-async fn seen_id(
+/// The row that a query made by `named!` finds.
+async fn named_row(
     connection: &mut PgConnection,
+    query: &'static str,
     name: &FunctionName,
     user: Option<&str>,
-) -> Result<Option<i64>, sqlx::Error> {
-    sqlx::query_scalar(named!("f.function_id", ""))
+) -> Result<Option<PgRow>, sqlx::Error> {
+    sqlx::query(query)
         .bind(user)
         .bind(&name.title)
         .bind(&name.owner)
@@ -360,18 +402,22 @@ async fn seen_id(
         .await
 }
 
+/// The id of a function that `user` sees.
+async fn seen_id(
+    connection: &mut PgConnection,
+    name: &FunctionName,
+    user: Option<&str>,
+) -> Result<Option<i64>, sqlx::Error> {
+    let row = named_row(connection, named!("f.function_id", ""), name, user).await?;
+    row.map(|row| row.try_get(0)).transpose()
+}
+
 async fn find(
     connection: &mut PgConnection,
     name: &FunctionName,
     user: Option<&str>,
 ) -> Result<Option<Function>, sqlx::Error> {
-    let row = sqlx::query(NEWEST)
-        .bind(user)
-        .bind(&name.title)
-        .bind(&name.owner)
-        .persistent(false)
-        .fetch_optional(connection)
-        .await?;
+    let row = named_row(connection, NEWEST, name, user).await?;
     row.as_ref().map(function).transpose()
 }
 
@@ -382,7 +428,7 @@ fn wrong(column: &str, source: impl Into<BoxDynError>) -> sqlx::Error {
     }
 }
 
-fn moment(row: &PgRow, index: usize) -> Result<Timestamp, sqlx::Error> {
+pub(super) fn moment(row: &PgRow, index: usize) -> Result<Timestamp, sqlx::Error> {
     Timestamp::from_millisecond(row.try_get(index)?).map_err(|error| wrong("a timestamp", error))
 }
 
@@ -410,7 +456,7 @@ fn environment(row: &PgRow, index: usize) -> Result<Option<Box<RawValue>>, sqlx:
 fn function(row: &PgRow) -> Result<Function, sqlx::Error> {
     let language: &str = row.try_get(1)?;
     let visibility: Option<&str> = row.try_get(10)?;
-    let environment: Option<&str> = row.try_get(12)?;
+    let environment: Option<&str> = row.try_get(14)?;
     Ok(Function {
         language_title: row.try_get(0)?,
         language: Language::from_name(language)
@@ -423,6 +469,8 @@ fn function(row: &PgRow) -> Result<Function, sqlx::Error> {
         owner: row.try_get(7)?,
         holds_plain_name: row.try_get(8)?,
         timeout_seconds: seconds(row, 9)?,
+        memory_bytes: row.try_get(12)?,
+        max_concurrency: row.try_get(13)?,
         visibility: match visibility {
             Some("private") => Some(Visibility::Private),
             Some("callers") => Some(Visibility::Callers(row.try_get(11)?)),
@@ -433,6 +481,7 @@ fn function(row: &PgRow) -> Result<Function, sqlx::Error> {
             .map(serde_json::from_str)
             .transpose()
             .map_err(|error| wrong("environment", error))?,
+        secrets: row.try_get(15)?,
     })
 }
 
@@ -442,15 +491,24 @@ fn version(row: &PgRow) -> Result<Version, sqlx::Error> {
         script_size_bytes: row.try_get(1)?,
         script_sha256: row.try_get(2)?,
         timeout_seconds: seconds(row, 3)?,
-        created_at: moment(row, 4)?,
+        memory_bytes: row.try_get(4)?,
+        max_concurrency: row.try_get(5)?,
+        created_at: moment(row, 6)?,
     })
 }
 
 fn script(row: &PgRow) -> Result<Script, sqlx::Error> {
     Ok(Script {
         content: row.try_get(0)?,
-        version: row.try_get(1)?,
-        time_limit: duration(row, 2)?,
-        environment: environment(row, 3)?,
+        time_limit: duration(row, 1)?,
+        environment: environment(row, 2)?,
+        terms: Terms {
+            function_id: row.try_get(3)?,
+            owner: row.try_get(4)?,
+            version: row.try_get(5)?,
+            memory_bytes: row.try_get::<Option<i64>, _>(6)?.map(i64::unsigned_abs),
+            max_concurrency: row.try_get::<Option<i32>, _>(7)?.map(i32::unsigned_abs),
+            secrets: row.try_get(8)?,
+        },
     })
 }

@@ -13,7 +13,7 @@ use super::{assess, describe};
 use crate::config::DatabaseConfig;
 
 /// Applied migrations never change; a further one is a further file.
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (
         1,
         "functions",
@@ -29,6 +29,11 @@ const MIGRATIONS: [(i64, &str, &str); 4] = [
         4,
         "function versions",
         include_str!("../../migrations/0004_function_versions.sql"),
+    ),
+    (
+        5,
+        "secrets and limits",
+        include_str!("../../migrations/0005_secrets_and_limits.sql"),
     ),
 ];
 const RECORD: &str = "meta.schema_migrations";

@@ -471,7 +471,7 @@ async fn a_function_has_a_time_limit_and_an_environment() {
         ("visibility", json!({"callers": []}), "1 to 100"),
         ("visibility", json!({"callers": ["a", "a"]}), "twice"),
         ("visibility", json!({"callers": ["a b"]}), "visible ASCII"),
-        ("memory_bytes", json!(1), "unknown field"),
+        ("layers", json!([]), "unknown field"),
     ] {
         let answer = put(&json!({"script_content": "echo", field: value})).await;
         let answer = answer.expect(400);

@@ -64,7 +64,7 @@ fn examples_fit_their_schemas() {
             examples += 1;
         }
     }
-    assert_eq!(examples, 16);
+    assert_eq!(examples, 18);
 }
 
 #[test]

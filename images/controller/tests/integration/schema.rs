@@ -48,7 +48,7 @@ async fn it_is_idempotent_and_two_at_once_are_safe() {
     }
     let who_did = outputs
         .iter()
-        .filter(|output| log(output).contains("[1, 2, 3, 4]"))
+        .filter(|output| log(output).contains("[1, 2, 3, 4, 5]"))
         .count();
     assert_eq!(who_did, 1, "{outputs:?}");
     let again = command(postgres, "migrate");
@@ -62,7 +62,7 @@ async fn it_is_idempotent_and_two_at_once_are_safe() {
         postgres
             .count("SELECT count(*) FROM meta.schema_migrations")
             .await,
-        4
+        5
     );
     // This month and two more, of each log.
     let partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent IN ('meta.request_logs'::regclass, 'meta.error_logs'::regclass)";
@@ -91,14 +91,14 @@ async fn a_failing_migration_leaves_nothing_and_can_be_repeated() {
     let postgres = Postgres::migrated().await;
     let with = |sql: &'static str| {
         let mut all = migrations();
-        all.push(migration(5, "further", sql));
+        all.push(migration(6, "further", sql));
         all
     };
     let broken = "CREATE TABLE meta.half (a int); SELECT 1 FROM meta.missing";
     let mut connection = postgres.connection("migrator").await.unwrap();
     let error = migrate(&mut connection, with(broken)).await.unwrap_err().0;
     assert!(
-        error.contains("migration 5 (further) failed and was rolled back"),
+        error.contains("migration 6 (further) failed and was rolled back"),
         "{error}"
     );
     assert!(error.contains("\"meta.missing\" does not exist"), "{error}");
@@ -116,7 +116,7 @@ async fn a_failing_migration_leaves_nothing_and_can_be_repeated() {
     assert_eq!(
         repaired,
         Migrated {
-            applied: vec![5],
+            applied: vec![6],
             newer: vec![]
         }
     );
@@ -126,7 +126,7 @@ async fn a_failing_migration_leaves_nothing_and_can_be_repeated() {
         older,
         Migrated {
             applied: vec![],
-            newer: vec![5]
+            newer: vec![6]
         }
     );
 }

@@ -49,10 +49,10 @@ func newPlatform(t *testing.T, handle http.HandlerFunc) *platform {
 	function := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.handle(w, r) }))
 	t.Cleanup(function.Close)
 	at, _ := url.Parse(function.URL)
-	target := func(_ context.Context, qualified string) (*functions.Target, error) {
+	target := func(_ context.Context, qualified, user string) (*functions.Target, error) {
 		name, _, _ := strings.Cut(qualified, ".")
-		if name == "unknown" {
-			return nil, functions.Refuse(http.StatusNotFound, "there is no function unknown")
+		if name == "unknown" || name == "private" && user != "ada" {
+			return nil, functions.Refuse(http.StatusNotFound, "there is no function %s", name)
 		}
 		address := at
 		if name == "away" {
@@ -524,7 +524,7 @@ func TestAStoppedWorkerEndsWhatItHasBegun(t *testing.T) {
 
 func TestAScheduledRunIsStoredOnce(t *testing.T) {
 	p := newPlatform(t, func(http.ResponseWriter, *http.Request) {})
-	target, _ := p.queue.Target(t.Context(), "f")
+	target, _ := p.queue.Target(t.Context(), "f", "")
 	at := time.Now().Truncate(time.Minute)
 	for range 3 { // gateways
 		if err := p.queue.Cron(t.Context(), target, at); err != nil {

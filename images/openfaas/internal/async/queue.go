@@ -37,7 +37,7 @@ func logWarn(message string, arguments ...any) { slog.Warn(message, arguments...
 // A Queue is the gateway's side: it accepts calls and tells what became of them.
 type Queue struct {
 	Store     *Store
-	Target    func(ctx context.Context, qualified string) (*functions.Target, error)
+	Target    func(ctx context.Context, qualified, user string) (*functions.Target, error)
 	Callbacks *Callbacks
 	Calls     *metrics.Calls
 }
@@ -74,7 +74,7 @@ func (q *Queue) accept(r *http.Request, name, path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	target, err := q.Target(r.Context(), name)
+	target, err := q.Target(r.Context(), name, r.Header.Get("X-User-Id"))
 	if err != nil {
 		return "", err
 	}

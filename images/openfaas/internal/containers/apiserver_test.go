@@ -204,7 +204,7 @@ func TestOnARealAPIServer(t *testing.T) {
 		}
 		away(func() {
 			for range 20 { // calls go on, however long it takes
-				if target, err := c.Target(ctx, ns, "known"); err != nil || target.Wake != nil {
+				if target, err := c.Target(ctx, ns, "known", ""); err != nil || target.Wake != nil {
 					t.Fatalf("a call: %+v %v", target, err)
 				}
 				if all, err := c.List(ctx, ns); err != nil || len(all) != 2 {
@@ -219,7 +219,7 @@ func TestOnARealAPIServer(t *testing.T) {
 					t.Errorf("%s: %v", what, err)
 				}
 			}
-			target, err := c.Target(ctx, ns, "asleep")
+			target, err := c.Target(ctx, ns, "asleep", "")
 			if err != nil || target.Wake == nil {
 				t.Fatalf("%+v %v", target, err)
 			}

@@ -219,7 +219,7 @@ func listOf(name string) metav1.ListOptions {
 }
 
 // Target of calls.
-func (c *Containers) Target(_ context.Context, namespace, name string) (*functions.Target, error) {
+func (c *Containers) Target(_ context.Context, namespace, name, _ string) (*functions.Target, error) {
 	deployment, p, err := c.find(namespace, name)
 	if err != nil {
 		return nil, err

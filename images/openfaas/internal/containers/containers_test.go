@@ -320,7 +320,7 @@ func TestCallsGoOnWithoutTheAPIServer(t *testing.T) {
 	client.PrependReactor("*", "*", func(clienttesting.Action) (bool, runtime.Object, error) {
 		return true, nil, &url.Error{Op: "Get", URL: "https://10.0.0.1", Err: context.DeadlineExceeded}
 	})
-	if _, err := c.Target(t.Context(), ns, "f"); err != nil {
+	if _, err := c.Target(t.Context(), ns, "f", ""); err != nil {
 		t.Error(err)
 	}
 	if all, err := c.List(t.Context(), ns); err != nil || len(all) != 1 {
@@ -356,7 +356,7 @@ func TestAFunctionSleepsWhenIdleAndOneStartServesAllThatCall(t *testing.T) {
 	available(1)
 	replicas := func() int32 { return wanted(c.Deployment(ns, "f")) }
 
-	target, err := c.Target(t.Context(), ns, "f")
+	target, err := c.Target(t.Context(), ns, "f", "")
 	if err != nil || target.Wake != nil {
 		t.Fatalf("%+v %v", target, err)
 	}
@@ -378,7 +378,7 @@ func TestAFunctionSleepsWhenIdleAndOneStartServesAllThatCall(t *testing.T) {
 	eventually(t, "it sleeps", func() bool { c.lookForIdle(t.Context(), now.Add(14*time.Minute)); return replicas() == 0 })
 	available(0)
 
-	target, err = c.Target(t.Context(), ns, "f")
+	target, err = c.Target(t.Context(), ns, "f", "")
 	if err != nil || target.Wake == nil {
 		t.Fatalf("%+v %v", target, err)
 	}

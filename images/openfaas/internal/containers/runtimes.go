@@ -60,6 +60,6 @@ func (r *Runtimes) Get(_ context.Context, namespace, name string) (*types.Functi
 }
 
 // Target needs no API server, so calls go on without one.
-func (r *Runtimes) Target(_ context.Context, namespace, name string) (*functions.Target, error) {
+func (r *Runtimes) Target(_ context.Context, namespace, name, _ string) (*functions.Target, error) {
 	return &functions.Target{Name: name, Namespace: namespace, URL: r.Address(namespace, name), Timeout: r.Timeout, Runtime: true}, nil
 }

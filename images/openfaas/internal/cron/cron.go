@@ -14,7 +14,7 @@ import (
 // A Clock runs what is due, at each whole minute. What was due while no gateway ran is not made up for.
 type Clock struct {
 	Each   func(visit func(types.FunctionStatus))
-	Target func(ctx context.Context, qualified string) (*functions.Target, error)
+	Target func(ctx context.Context, qualified, user string) (*functions.Target, error)
 	// Run is called by every gateway, for the same minute; it makes of them one run.
 	Run func(ctx context.Context, target *functions.Target, at time.Time) error
 }
@@ -39,7 +39,7 @@ func (c *Clock) Due(ctx context.Context, at time.Time) {
 		if err != nil || !schedule.Next(at.Add(-time.Second)).Equal(at) {
 			return
 		}
-		target, err := c.Target(ctx, function.Name+"."+function.Namespace)
+		target, err := c.Target(ctx, function.Name+"."+function.Namespace, "")
 		if err == nil {
 			err = c.Run(ctx, target, at)
 		}

@@ -18,7 +18,7 @@ func TestWhatIsDueRunsAtItsMinute(t *testing.T) {
 				visit(types.FunctionStatus{Name: name, Namespace: "fn", Annotations: &map[string]string{"topic": "cron-function", "schedule": schedule}})
 			}
 		},
-		Target: func(_ context.Context, qualified string) (*functions.Target, error) {
+		Target: func(_ context.Context, qualified, _ string) (*functions.Target, error) {
 			return &functions.Target{Name: qualified}, nil
 		},
 		Run: func(_ context.Context, target *functions.Target, _ time.Time) error {

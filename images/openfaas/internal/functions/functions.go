@@ -64,7 +64,8 @@ type Source interface {
 	Owns(namespace, name string) bool
 	List(ctx context.Context, namespace string) ([]types.FunctionStatus, error)
 	Get(ctx context.Context, namespace, name string) (*types.FunctionStatus, error)
-	Target(ctx context.Context, namespace, name string) (*Target, error)
+	// Target is where a user's call goes, or with an empty user's that of nobody known.
+	Target(ctx context.Context, namespace, name, user string) (*Target, error)
 }
 
 // A Catalogue is all sources together. Containers come last: they have every name that is nobody else's.
@@ -109,10 +110,10 @@ func (c *Catalogue) Get(ctx context.Context, namespace, name string) (*types.Fun
 	return c.Find(namespace, name).Get(ctx, namespace, name)
 }
 
-// Target is where NAME or NAME.NAMESPACE is called.
-func (c *Catalogue) Target(ctx context.Context, qualified string) (*Target, error) {
+// Target is where NAME or NAME.NAMESPACE is called. What the user (X-User-ID, as the edge has set it) may not see is Unknown.
+func (c *Catalogue) Target(ctx context.Context, qualified, user string) (*Target, error) {
 	namespace, name := c.Split(qualified)
-	return c.Find(namespace, name).Target(ctx, namespace, name)
+	return c.Find(namespace, name).Target(ctx, namespace, name, user)
 }
 
 // List has the functions of all kinds, sorted by name. Where a source does not answer, the others' are listed, and its

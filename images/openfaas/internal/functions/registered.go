@@ -128,8 +128,8 @@ func (r *Registered) Get(ctx context.Context, namespace, name string) (*types.Fu
 }
 
 // Target of a call: the controller, by a transport that makes of the call what the controller takes.
-func (r *Registered) Target(ctx context.Context, namespace, name string) (*Target, error) {
-	if _, err := r.look(ctx, namespace, name, ""); err != nil {
+func (r *Registered) Target(ctx context.Context, namespace, name, user string) (*Target, error) {
+	if _, err := r.look(ctx, namespace, name, user); err != nil {
 		return nil, err
 	}
 	return &Target{Name: name, Namespace: namespace, URL: r.Controller, Timeout: r.Timeout, Transport: registeredCall{r, name}}, nil

@@ -47,10 +47,12 @@ func (c *controller) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"functions":[%s],"page":1,"per_page":100,"total":2}`, function)
 	case path == "/api/v1/functions/nodejs-hello":
 		_, _ = io.WriteString(w, function)
+	case path == "/api/v1/functions/nodejs-private" && r.Header.Get("X-User-Id") == "ada":
+		_, _ = io.WriteString(w, strings.Replace(function, "nodejs-hello", "nodejs-private", 1))
 	case strings.HasPrefix(path, "/api/v1/functions/"):
 		fail(404, "NOT_FOUND", "no such function")
 	case path == "/api/v1/initialize":
-		if r.Header.Get("Language-Title") != "nodejs-hello" {
+		if title := r.Header.Get("Language-Title"); title != "nodejs-hello" && (title != "nodejs-private" || r.Header.Get("X-User-Id") != "ada") {
 			fail(404, "NOT_FOUND", "no such function")
 			return
 		}
@@ -94,7 +96,12 @@ func registered(t *testing.T) (*Registered, *controller) {
 
 func execute(t *testing.T, r *Registered, method, path, body, user string) (*http.Response, string, error) {
 	t.Helper()
-	target, err := r.Target(t.Context(), ns, "nodejs-hello")
+	return executeFunction(t, r, "nodejs-hello", method, path, body, user)
+}
+
+func executeFunction(t *testing.T, r *Registered, name, method, path, body, user string) (*http.Response, string, error) {
+	t.Helper()
+	target, err := r.Target(t.Context(), ns, name, user)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,8 +138,21 @@ func TestARegisteredFunctionTakesParamsAndGivesItsResult(t *testing.T) {
 	if all, err := r.List(t.Context(), ns); err != nil || len(all) != 1 || all[0].Name != "nodejs-hello" {
 		t.Errorf("%v %v", all, err)
 	}
-	if _, err := r.Target(t.Context(), ns, "nodejs-none"); StatusOf(err) != 404 {
+	if _, err := r.Target(t.Context(), ns, "nodejs-none", "ada"); StatusOf(err) != 404 {
 		t.Errorf("an unknown one: %v", err)
+	}
+}
+
+func TestAPrivateFunctionIsThereForThoseWhoMaySeeIt(t *testing.T) {
+	r, _ := registered(t)
+	response, result, err := executeFunction(t, r, "nodejs-private", http.MethodPost, "/", "{}", "ada")
+	if err != nil || response.StatusCode != 200 || !strings.Contains(result, `"for":"ada"`) {
+		t.Errorf("its owner: %v %s %v", response, result, err)
+	}
+	for _, user := range []string{"eve", ""} {
+		if _, err := r.Target(t.Context(), ns, "nodejs-private", user); StatusOf(err) != 404 {
+			t.Errorf("%q: %v", user, err)
+		}
 	}
 }
 

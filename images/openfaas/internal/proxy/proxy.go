@@ -27,7 +27,7 @@ const margin = 3 * time.Second
 
 // A Proxy serves /function/NAME[.NAMESPACE][/PATH].
 type Proxy struct {
-	Target    func(ctx context.Context, qualified string) (*functions.Target, error)
+	Target    func(ctx context.Context, qualified, user string) (*functions.Target, error)
 	Transport http.RoundTripper
 	Calls     *metrics.Calls
 	// Margin replaces the three seconds; for tests.
@@ -60,7 +60,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, err, true)
 		return
 	}
-	target, err := p.Target(r.Context(), name)
+	target, err := p.Target(r.Context(), name, r.Header.Get("X-User-Id"))
 	if err != nil {
 		refuse(w, err, true)
 		return

@@ -34,9 +34,9 @@ func gateway(t *testing.T, address string, change func(*functions.Target)) (*htt
 	}
 	calls := metrics.New()
 	server := httptest.NewServer(&Proxy{Transport: NewTransport(), Calls: calls, Margin: 200 * time.Millisecond,
-		Target: func(_ context.Context, qualified string) (*functions.Target, error) {
-			if qualified == "unknown" {
-				return nil, functions.Refuse(http.StatusNotFound, "there is no function unknown")
+		Target: func(_ context.Context, qualified, user string) (*functions.Target, error) {
+			if qualified == "unknown" || qualified == "private" && user != "ada" {
+				return nil, functions.Refuse(http.StatusNotFound, "there is no function %s", qualified)
 			}
 			target := &functions.Target{Name: qualified, Namespace: "openfaas-fn", URL: at, Timeout: 2 * time.Second}
 			if change != nil {
@@ -53,6 +53,18 @@ func function(t *testing.T, handle http.HandlerFunc) string {
 	server := httptest.NewServer(handle)
 	t.Cleanup(server.Close)
 	return server.URL
+}
+
+func TestAFunctionIsLookedUpForItsCaller(t *testing.T) {
+	server, _ := gateway(t, function(t, func(http.ResponseWriter, *http.Request) {}), nil)
+	for user, status := range map[string]int{"ada": 200, "eve": 404, "": 404} {
+		request, _ := http.NewRequest(http.MethodPost, server.URL+"/function/private", nil)
+		request.Header.Set("X-User-ID", user)
+		response, err := http.DefaultClient.Do(request)
+		if err != nil || response.StatusCode != status {
+			t.Errorf("%q: %v %v", user, response, err)
+		}
+	}
 }
 
 func count(t *testing.T, calls *metrics.Calls, function, code string) float64 {
@@ -462,7 +474,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	fmt.Println(listener.Addr())
-	panic(http.Serve(listener, &Proxy{Transport: NewTransport(), Calls: metrics.New(), Target: func(_ context.Context, name string) (*functions.Target, error) {
+	panic(http.Serve(listener, &Proxy{Transport: NewTransport(), Calls: metrics.New(), Target: func(_ context.Context, name, _ string) (*functions.Target, error) {
 		return &functions.Target{Name: name, Namespace: "openfaas-fn", URL: function, Timeout: time.Minute}, nil
 	}}))
 }
@@ -518,7 +530,7 @@ func BenchmarkAddedLatency(b *testing.B) {
 	defer function.Close()
 	at, _ := url.Parse(function.URL)
 	slog.SetDefault(slog.New(slog.NewJSONHandler(io.Discard, nil)))
-	server := httptest.NewServer(&Proxy{Transport: NewTransport(), Calls: metrics.New(), Target: func(context.Context, string) (*functions.Target, error) {
+	server := httptest.NewServer(&Proxy{Transport: NewTransport(), Calls: metrics.New(), Target: func(context.Context, string, string) (*functions.Target, error) {
 		return &functions.Target{Name: "f", Namespace: "fn", URL: at, Timeout: 10 * time.Second}, nil
 	}})
 	defer server.Close()

@@ -20,7 +20,7 @@ from lambdactl.failure import REFUSED, Failure
 def deploy(folder: Path, dry_run: bool, yes: bool, context_name: str | None, form: str) -> None:
     """Register the function of a folder (lambda.toml); what changes is shown first.
 
-    Another script, time limit or environment is a new version. With -o json stdout has the function as it is then.
+    Anything but another visibility is a new version. With -o json stdout has the function as it is then.
 
     \b
     lambdactl deploy

@@ -41,11 +41,15 @@ def show(name: str, context_name: str | None, form: str) -> None:
         ("version", found.version),
         ("script", f"{found.script_size_bytes} bytes, sha256 {found.script_sha256}"),
         ("time limit", "the platform's" if found.timeout_seconds is None else f"{found.timeout_seconds:g} s"),
+        ("memory", _or(found.memory_bytes, "bytes", "the platform's")),
+        ("at once", _or(found.max_concurrency, "executions", "as the platform can")),
         ("created", found.created_at),
         ("updated", found.updated_at),
     ]
     if found.visibility is not None:
         facts.append(("visibility", visibility_text(found.visibility)))
+    if found.secrets:
+        facts.append(("secrets", ", ".join(found.secrets)))
     facts += [(f"environment {key}", value) for key, value in sorted((found.environment or {}).items())]
     output.facts(facts)
 
@@ -95,3 +99,7 @@ def remove(name: str, yes: bool, context_name: str | None, form: str) -> None:
         output.as_json(removed)
     else:
         output.line(f"removed {name}")
+
+
+def _or(value: int | None, unit: str, otherwise: str) -> str:
+    return otherwise if value is None else f"{value} {unit}"

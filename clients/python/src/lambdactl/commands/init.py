@@ -53,6 +53,9 @@ name = "{name}"
 script = "{SCRIPTS[language]}"
 # timeout_seconds = 5              # 0: the platform's own
 # visibility = "private"           # "shared", or a list of users, as in ["alice", "bob"]
+# memory_bytes = 134217728         # 0: the platform's own
+# max_concurrency = 10             # calls at once; 0: as many as the platform can
+# secrets = ["API_TOKEN"]          # those of `lambdactl secret`, which the script sees as context.secrets
 # [environment]                    # texts that the script sees as context.environment; no place for secrets
 # MODE = "test"
 """

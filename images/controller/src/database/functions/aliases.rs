@@ -7,7 +7,7 @@ use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
-use super::{FunctionName, FunctionStore, moment, named, seen, seen_id};
+use super::{FunctionName, FunctionStore, moment, named, named_row, seen, seen_id};
 use crate::database::DatabaseUnavailable;
 
 /// Of one function.
@@ -195,19 +195,15 @@ pub(super) async fn own_id(
     name: &FunctionName,
     user: &str,
 ) -> Result<Result<i64, Denied>, sqlx::Error> {
-    let found: Option<(i64, String)> =
-        sqlx::query_as(concat!(named!("f.function_id, f.owner", ""), " FOR UPDATE"))
-            .bind(user)
-            .bind(&name.title)
-            .bind(&name.owner)
-            .persistent(false)
-            .fetch_optional(connection)
-            .await?;
-    Ok(match found {
-        Some((id, owner)) if owner == user => Ok(id),
-        Some(_) => Err(Denied::NotYours),
-        None => Err(Denied::NotThere),
-    })
+    const LOCKED: &str = concat!(named!("f.function_id, f.owner", ""), " FOR UPDATE");
+    let Some(row) = named_row(connection, LOCKED, name, Some(user)).await? else {
+        return Ok(Err(Denied::NotThere));
+    };
+    let owner: &str = row.try_get(1)?;
+    if owner != user {
+        return Ok(Err(Denied::NotYours));
+    }
+    row.try_get(0).map(Ok)
 }
 
 /// All, or the one of this name.

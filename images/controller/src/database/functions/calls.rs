@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 use sqlx::{Row, postgres::PgRow};
 
-use super::{FunctionName, FunctionStore, named, script, seen, wrong};
+use super::{
+    FunctionName, FunctionStore, Terms, named, named_row, script, script_columns, seen, wrong,
+};
 use crate::database::DatabaseUnavailable;
 
 /// Less than the second within which every replica has a switched version.
@@ -45,6 +47,7 @@ pub struct Code {
     pub time_limit: Option<Duration>,
     /// An object of texts, where there are some.
     pub environment: Option<Box<RawValue>>,
+    pub terms: Terms,
 }
 
 /// What a selector does not find.
@@ -135,21 +138,16 @@ impl FunctionStore {
         name: &FunctionName,
         user: Option<&str>,
     ) -> Result<Option<Callable>, sqlx::Error> {
-        let mut transaction = self.database.begin().await?;
-        let row = sqlx::query(named!(
+        const CALLED: &str = named!(
             "f.function_id, f.owner, f.version, \
              ARRAY(SELECT version FROM meta.function_versions v WHERE v.function_id = f.function_id), \
              ARRAY(SELECT alias FROM meta.function_aliases a WHERE a.function_id = f.function_id ORDER BY alias, version), \
              ARRAY(SELECT version FROM meta.function_aliases a WHERE a.function_id = f.function_id ORDER BY alias, version), \
              ARRAY(SELECT weight FROM meta.function_aliases a WHERE a.function_id = f.function_id ORDER BY alias, version)",
             ""
-        ))
-        .bind(user)
-        .bind(&name.title)
-        .bind(&name.owner)
-        .persistent(false)
-        .fetch_optional(&mut *transaction)
-        .await?;
+        );
+        let mut transaction = self.database.begin().await?;
+        let row = named_row(&mut transaction, CALLED, name, user).await?;
         transaction.commit().await?;
         row.as_ref().map(callable).transpose()
     }
@@ -166,10 +164,12 @@ impl FunctionStore {
         }
         let read = || async {
             let mut transaction = self.database.begin().await?;
-            let row = sqlx::query(
-                "SELECT content, version, timeout_ms, environment FROM meta.function_versions \
-                 WHERE function_id = $1 AND version = $2",
-            )
+            let row = sqlx::query(concat!(
+                "SELECT ",
+                script_columns!(),
+                " FROM meta.functions f JOIN meta.function_versions v USING (function_id) \
+                 WHERE f.function_id = $1 AND v.version = $2"
+            ))
             .bind(callable.id)
             .bind(version)
             .persistent(false)
@@ -215,6 +215,7 @@ fn code(row: &PgRow) -> Result<Code, sqlx::Error> {
         script: serde_json::value::to_raw_value(text).map_err(|error| wrong("content", error))?,
         time_limit: script.time_limit,
         environment: script.environment,
+        terms: script.terms,
     })
 }
 
@@ -342,6 +343,14 @@ mod tests {
             script: RawValue::from_string(text).unwrap(),
             time_limit: None,
             environment: None,
+            terms: Terms {
+                function_id: 1,
+                owner: "alice".to_owned(),
+                version: 1,
+                memory_bytes: None,
+                max_concurrency: None,
+                secrets: Vec::new(),
+            },
         })
     }
 

@@ -3,12 +3,10 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Row};
 
-use super::{
-    Denied, Function, FunctionName, FunctionStore, NEWEST, Removed, Visibility, aliases, function,
-};
-use crate::database::DatabaseUnavailable;
+use super::{Denied, Function, FunctionName, FunctionStore, Removed, Visibility, aliases, find};
+use crate::database::{DatabaseUnavailable, secrets};
 use crate::language::Language;
 
 /// "func" in ASCII: the kind of the locks on an owner's functions, any number that no other kind of lock has.
@@ -27,8 +25,82 @@ pub struct Registration<'a> {
     pub visibility: Option<Visibility>,
     /// The inner `None` takes it away.
     pub time_limit: Option<Option<Duration>>,
+    /// The inner `None` takes it away, as it does with time_limit.
+    pub memory_bytes: Option<Option<u64>>,
+    pub max_concurrency: Option<Option<u32>>,
     /// An object of texts, in JSON.
     pub environment: Option<String>,
+    /// Names, sorted.
+    pub secrets: Option<Vec<String>>,
+}
+
+impl Registration<'_> {
+    /// A version's, where `before` is the newest one's.
+    fn settings(&self, before: Option<&Settings>) -> Settings {
+        let kept = before.cloned().unwrap_or_default();
+        Settings {
+            timeout_ms: self
+                .time_limit
+                .map_or(kept.timeout_ms, |limit| limit.map(milliseconds)),
+            memory_bytes: self
+                .memory_bytes
+                .map_or(kept.memory_bytes, |bytes| bytes.map(|bytes| bytes as i64)),
+            max_concurrency: self
+                .max_concurrency
+                .map_or(kept.max_concurrency, |most| most.map(|most| most as i32)),
+            environment: self.environment.clone().unwrap_or(kept.environment),
+            secrets: self.secrets.clone().unwrap_or(kept.secrets),
+        }
+    }
+}
+
+/// What a version has beside its script, as it is stored.
+#[derive(Clone, PartialEq)]
+struct Settings {
+    timeout_ms: Option<i64>,
+    memory_bytes: Option<i64>,
+    max_concurrency: Option<i32>,
+    environment: String,
+    secrets: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            timeout_ms: None,
+            memory_bytes: None,
+            max_concurrency: None,
+            environment: "{}".to_owned(),
+            secrets: Vec::new(),
+        }
+    }
+}
+
+/// And whether its script is this one.
+async fn read_settings(
+    connection: &mut PgConnection,
+    id: i64,
+    version: i64,
+    script: &str,
+) -> Result<(Settings, bool), sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT timeout_ms, memory_bytes, max_concurrency, environment, secrets, content = $3 \
+         FROM meta.function_versions WHERE function_id = $1 AND version = $2",
+    )
+    .bind(id)
+    .bind(version)
+    .bind(script.as_bytes())
+    .persistent(false)
+    .fetch_one(connection)
+    .await?;
+    let settings = Settings {
+        timeout_ms: row.try_get(0)?,
+        memory_bytes: row.try_get(1)?,
+        max_concurrency: row.try_get(2)?,
+        environment: row.try_get(3)?,
+        secrets: row.try_get(4)?,
+    };
+    Ok((settings, row.try_get(5)?))
 }
 
 #[derive(Debug, PartialEq)]
@@ -44,6 +116,8 @@ pub enum Registered {
     TooMany,
     /// Aliases name all versions that may be kept.
     AllNamed,
+    /// The user has no secrets of these names.
+    NoSecrets(Vec<String>),
 }
 
 impl FunctionStore {
@@ -91,12 +165,12 @@ impl FunctionStore {
                 }
             },
         };
-        if !self
+        if let Err(refused) = self
             .write_version(&mut transaction, asked, id, newest)
             .await?
         {
             transaction.rollback().await?;
-            return Ok(Registered::AllNamed);
+            return Ok(refused);
         }
         if let Some(visibility) = &asked.visibility {
             sqlx::query(
@@ -110,14 +184,12 @@ impl FunctionStore {
             .execute(&mut *transaction)
             .await?;
         }
-        let row = sqlx::query(NEWEST)
-            .bind(asked.owner)
-            .bind(&asked.name.title)
-            .bind(asked.owner)
-            .persistent(false)
-            .fetch_one(&mut *transaction)
-            .await?;
-        let function = function(&row)?;
+        let own = FunctionName {
+            owner: Some(asked.owner.to_owned()),
+            title: asked.name.title.clone(),
+        };
+        let function = find(&mut transaction, &own, Some(asked.owner)).await?;
+        let function = function.ok_or(sqlx::Error::RowNotFound)?;
         transaction.commit().await?;
         Ok(match newest {
             None => Registered::Created(function),
@@ -175,48 +247,43 @@ impl FunctionStore {
         Ok(Ok((id, None)))
     }
 
-    /// Nothing where the newest version is what is asked for. False where there is no room for another.
+    /// Nothing where the newest version is what is asked for.
     async fn write_version(
         &self,
         transaction: &mut PgConnection,
         asked: &Registration<'_>,
         id: i64,
         newest: Option<i64>,
-    ) -> Result<bool, sqlx::Error> {
-        let mut limit = asked.time_limit.flatten().map(milliseconds);
-        let mut environment = asked.environment.clone().unwrap_or_else(|| "{}".to_owned());
-        if let Some(newest) = newest {
-            let (same_script, limit_before, environment_before): (bool, Option<i64>, String) =
-                sqlx::query_as(
-                    "SELECT content = $3, timeout_ms, environment FROM meta.function_versions \
-                     WHERE function_id = $1 AND version = $2",
-                )
-                .bind(id)
-                .bind(newest)
-                .bind(asked.script.as_bytes())
-                .persistent(false)
-                .fetch_one(&mut *transaction)
-                .await?;
-            if asked.time_limit.is_none() {
-                limit = limit_before;
-            }
-            if asked.environment.is_none() {
-                environment.clone_from(&environment_before);
-            }
-            if same_script && limit == limit_before && environment == environment_before {
-                return Ok(true);
-            }
+    ) -> Result<Result<(), Registered>, sqlx::Error> {
+        let before = match newest {
+            Some(newest) => Some(read_settings(transaction, id, newest, asked.script).await?),
+            None => None,
+        };
+        let settings = asked.settings(before.as_ref().map(|(settings, _)| settings));
+        if let Some((before, same_script)) = &before
+            && *same_script
+            && settings == *before
+        {
+            return Ok(Ok(()));
+        }
+        let missing = secrets::missing(transaction, asked.owner, &settings.secrets).await?;
+        if !missing.is_empty() {
+            return Ok(Err(Registered::NoSecrets(missing)));
         }
         let version = newest.unwrap_or(0) + 1;
         sqlx::query(
-            "INSERT INTO meta.function_versions (function_id, version, content, timeout_ms, environment) \
-             VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO meta.function_versions \
+             (function_id, version, content, timeout_ms, memory_bytes, max_concurrency, environment, secrets) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(id)
         .bind(version)
         .bind(asked.script.as_bytes())
-        .bind(limit)
-        .bind(environment)
+        .bind(settings.timeout_ms)
+        .bind(settings.memory_bytes)
+        .bind(settings.max_concurrency)
+        .bind(settings.environment)
+        .bind(settings.secrets)
         .persistent(false)
         .execute(&mut *transaction)
         .await?;
@@ -242,10 +309,10 @@ impl FunctionStore {
         .persistent(false)
         .execute(&mut *transaction)
         .await?;
-        match newest {
-            Some(_) => self.drop_old_versions(transaction, id, version).await,
-            None => Ok(true),
+        if newest.is_some() && !self.drop_old_versions(transaction, id, version).await? {
+            return Ok(Err(Registered::AllNamed));
         }
+        Ok(Ok(()))
     }
 
     /// The oldest that no alias names, and never the newest. False where there are too many nevertheless.

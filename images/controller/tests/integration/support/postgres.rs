@@ -162,6 +162,17 @@ impl Postgres {
             .unwrap()
     }
 
+    /// All that it has, as pg_dump writes it.
+    pub fn dump(&self) -> String {
+        let output = Command::new(newest_version().join("pg_dump"))
+            .arg(self.url("postgres"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// Every connection is cut; data stays.
     pub fn stop(&mut self) {
         let signal = Command::new("kill")
