@@ -35,7 +35,7 @@ OLD, NEW = "15", "17"
 ROWS = "SELECT count(*) || ' ' || md5(string_agg(n || said, ',' ORDER BY n)) FROM app.kept"
 # Each connection begins anew, as that of a client whose pool had an error does.
 WRITE = """number=0
-while [ ! -e /tmp/stop ]; do
+while [ ! -e /dev/shm/stop ]; do
   number=$((number + 1))
   if timeout 3 psql 'host=pgbouncer port=6432 dbname=lambda sslmode=require' -X -q \\
     -c "INSERT INTO app.written VALUES ($number)" 2>/dev/null
@@ -132,7 +132,7 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         time.sleep(3)
-        self.platform.kubectl("exec", "deploy/pgbouncer", "-c", "pgbouncer", "--", "touch", "/tmp/stop")
+        self.platform.kubectl("exec", "deploy/pgbouncer", "-c", "pgbouncer", "--", "touch", "/dev/shm/stop")
         self.process.wait(30)
         self.thread.join()
 
