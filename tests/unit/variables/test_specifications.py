@@ -92,7 +92,7 @@ def test_variables_that_the_documents_name_are_known():
     """Such as those of the READMEs, the changelog and the examples."""
     texts = [*ROOT.glob("README*.md"), *ROOT.glob("roles/*/README.md"), *ROOT.glob("docs/**/*.md")]
     heads = tuple(f"{role.name}_" for role in [*ROLES, *PLAYBOOKS])
-    others = {"data_services_chart", "data_services_policy"}  # tags
+    others = {"data_services_chart", "data_services_policy", "mesh_authority", "mesh_identities"}  # tags
     others |= {"platform_forbidden_connection_open", "platform_restore_rehearsed_seconds"}  # series
     for path in texts:
         for name in re.findall(r"`([a-z][a-z0-9_]+)`", path.read_text(encoding="utf-8")):
