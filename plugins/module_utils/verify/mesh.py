@@ -8,6 +8,7 @@ and who cannot, or is not meant to, gets no answer.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.concurrency import concurrently, wait_until
@@ -248,8 +249,10 @@ def _first(head: str) -> str:
 def _json(cluster: Cluster, pod: Object, container: str, command: list[str]) -> Any:
     where = pod["metadata"]
     ran = run_in_pod(cluster, where["namespace"], where["name"], command, container=container)
+    # These programs log to the same place, before they answer.
+    answer = re.search(r"^[\[{].*", ran.stdout, re.MULTILINE | re.DOTALL)
     try:
-        return json.loads(ran.stdout)
+        return json.loads(answer[0] if answer else ran.stdout)
     except ValueError as problem:
         raise PlatformError(
             "a program of the mesh does not tell its state",
