@@ -81,7 +81,9 @@ class Meshed:
             return Ran(0, json.dumps(self.synced), "")
         if command[0] == "pilot-agent":
             logged = "2026-12-01T13:17:06.531452Z\twarn\tOS CA Cert could not be found for agent\n"
-            return Ran(0, logged + certs(self.says.get(name, f"spiffe://cluster.local/ns/{namespace}/sa/{name[:-2]}")), "")
+            return Ran(
+                0, logged + certs(self.says.get(name, f"spiffe://cluster.local/ns/{namespace}/sa/{name[:-2]}")), ""
+            )
         asked = command[-4]
         return Ran(0, self.says.get((container, asked), {"envoy": OK, "istio-proxy": ""}[container]), "")
 
