@@ -39,6 +39,9 @@ impl LanguageName {
     }
 }
 
+/// Of one execution: below it no language starts.
+pub const LEAST_MEMORY: u64 = 64 * MIB;
+
 /// How Rust scripts become programs.
 #[derive(Clone, Debug)]
 pub struct Compile {
@@ -133,7 +136,7 @@ impl Config {
             cpu_seconds: variables
                 .seconds("CPU_LIMIT_SECONDS", wall_max.as_secs(), 1..=3600)
                 .as_secs(),
-            memory_bytes: variables.bytes("MEMORY_LIMIT_BYTES", 256 * MIB, 64 * MIB..=1 << 40),
+            memory_bytes: variables.bytes("MEMORY_LIMIT_BYTES", 256 * MIB, LEAST_MEMORY..=1 << 40),
             output_bytes: variables.bytes("OUTPUT_LIMIT_BYTES", 5 * MIB, 1024..=1 << 30),
             logged_bytes: variables.bytes("OUTPUT_LOG_BYTES", 16 * KIB, 0..=1 << 30),
             scratch_bytes: variables.bytes("SCRATCH_LIMIT_BYTES", 64 * MIB, MIB..=1 << 40),

@@ -36,6 +36,8 @@ pub struct Process {
     pub uses: u32,
     /// What it had before its first one; None where it is to have only one.
     pub fresh: Option<Fresh>,
+    /// Of the memory that the kernel lets it have, in bytes.
+    withheld: u64,
     /// The place among the executions under way, free again when nothing of the process is left.
     slot: Option<Place<Process>>,
 }
@@ -109,6 +111,7 @@ impl Process {
             scratch: Some(scratch),
             uses: 0,
             fresh: None,
+            withheld: 0,
             slot: None,
         })
     }
@@ -138,26 +141,37 @@ impl Process {
     pub fn allow_processor_time(&self, seconds: u64) -> io::Result<()> {
         let pid = self.pid();
         let used = watch::cpu_time(pid).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
+        self.limit(libc::RLIMIT_CPU, |_| used.as_secs() + 1 + seconds)
+    }
+
+    /// Lets it have so much less private memory than it began with, from now on (setrlimit(2), RLIMIT_DATA).
+    pub fn withhold_memory(&mut self, bytes: u64) -> io::Result<()> {
+        if bytes != self.withheld {
+            self.limit(libc::RLIMIT_DATA, |most| most.saturating_sub(bytes))?;
+            self.withheld = bytes;
+        }
+        Ok(())
+    }
+
+    /// Sets a soft limit, of the hard one.
+    fn limit(
+        &self,
+        resource: libc::__rlimit_resource_t,
+        soft: impl FnOnce(u64) -> u64,
+    ) -> io::Result<()> {
+        let pid = self.pid();
         let mut limit = libc::rlimit {
             rlim_cur: 0,
             rlim_max: 0,
         };
         // SAFETY: both pointers lead to one structure of this function, or nowhere.
-        let answer =
-            unsafe { libc::prlimit(pid, libc::RLIMIT_CPU, std::ptr::null(), &raw mut limit) };
+        let answer = unsafe { libc::prlimit(pid, resource, std::ptr::null(), &raw mut limit) };
         if answer == -1 {
             return Err(io::Error::last_os_error());
         }
-        limit.rlim_cur = used.as_secs() + 1 + seconds;
+        limit.rlim_cur = soft(limit.rlim_max);
         // SAFETY: as above.
-        match unsafe {
-            libc::prlimit(
-                pid,
-                libc::RLIMIT_CPU,
-                &raw const limit,
-                std::ptr::null_mut(),
-            )
-        } {
+        match unsafe { libc::prlimit(pid, resource, &raw const limit, std::ptr::null_mut()) } {
             -1 => Err(io::Error::last_os_error()),
             _ => Ok(()),
         }

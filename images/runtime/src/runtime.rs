@@ -50,6 +50,8 @@ pub struct Job<'a> {
     pub caller: Option<&'a str>,
     /// Whose share of the places it takes; empty is nobody's.
     pub account: &'a str,
+    /// At most the limit of all.
+    pub memory_bytes: u64,
     pub script: &'a str,
     pub params: &'a str,
     pub context: &'a str,
@@ -176,6 +178,7 @@ impl Runtime {
                     &Job {
                         caller: None,
                         account: "",
+                        memory_bytes: self.config.limits.memory_bytes,
                         script,
                         params: "[1]",
                         context: "{}",
@@ -321,7 +324,12 @@ impl Runtime {
             allowed,
         } = execution;
         let bytes = frame::job(job.params, job.context, script);
-        let limits = &self.config.limits;
+        let mut limits = self.config.limits.clone();
+        let withheld = limits.memory_bytes.saturating_sub(job.memory_bytes);
+        limits.memory_bytes -= withheld;
+        // What the kernel does not refuse, as of a process that is just ending, the watch sees.
+        let _ = process.withhold_memory(withheld);
+        let limits = &limits;
         let success = execution::run(&mut process, state, bytes, limits, deadline, allowed).await?;
         if let Some(key) = key
             && execution::again(&mut process, limits).await

@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout_at;
 use tracing::Instrument;
 
-use crate::config::Config;
+use crate::config::{Config, LEAST_MEMORY};
 use crate::deadline::Deadline;
 use crate::error::ApiError;
 use crate::places::Place;
@@ -38,6 +38,8 @@ const SMALL_BODY: u64 = 64 * 1024;
 /// How long what is refused is read on.
 const DISCARD_LIMIT: Duration = Duration::from_millis(500);
 const TIMEOUT_HEADER: &str = "x-timeout-seconds";
+/// How much memory the script may have, where that is less than the runtime's limit.
+const MEMORY_HEADER: &str = "x-memory-limit-bytes";
 /// Whose execution it is, in whatever words: a process is used again for the same words and the same script.
 const CALLER_HEADER: &str = "x-caller";
 /// Whose share of the places it takes.
@@ -225,6 +227,7 @@ async fn execute_traced(
     body: Body,
 ) -> Result<Response, ApiError> {
     let time = Deadline::new(time_limit(&headers, &runtime.config)?);
+    let memory_bytes = memory_limit(&headers, &runtime.config)?;
     let logs_wanted = logs_wanted(&headers)?;
     let (body, _place) = read_body(runtime, &headers, body, time).await?;
     let request = parse(&body, runtime.config.max_script_bytes)?;
@@ -235,6 +238,7 @@ async fn execute_traced(
     let job = Job {
         caller: text(&headers, CALLER_HEADER).filter(|caller| !caller.is_empty()),
         account: text(&headers, ACCOUNT_HEADER).unwrap_or_default(),
+        memory_bytes,
         script: &request.script_content,
         params: request.params.as_deref().map_or(empty, RawValue::get),
         context: request.context.as_deref().map_or(empty, RawValue::get),
@@ -285,6 +289,23 @@ fn time_limit(headers: &HeaderMap, config: &Config) -> Result<Duration, ApiError
             )))
         }
     }
+}
+
+/// The memory that a script may have: the limit, or what its header says, from the least that the limit could be.
+fn memory_limit(headers: &HeaderMap, config: &Config) -> Result<u64, ApiError> {
+    let most = config.limits.memory_bytes;
+    let Some(value) = headers.get(MEMORY_HEADER) else {
+        return Ok(most);
+    };
+    let bytes = value.to_str().ok().and_then(|text| text.parse().ok());
+    bytes
+        .filter(|bytes| (LEAST_MEMORY..=most).contains(bytes))
+        .ok_or_else(|| {
+            let found = String::from_utf8_lossy(value.as_bytes());
+            ApiError::InvalidRequest(format!(
+                "the header X-Memory-Limit-Bytes is {found:?}; expected: a number of bytes from {LEAST_MEMORY} to {most}"
+            ))
+        })
 }
 
 fn logs_wanted(headers: &HeaderMap) -> Result<bool, ApiError> {

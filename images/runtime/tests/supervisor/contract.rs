@@ -417,3 +417,61 @@ fn the_fork_server_is_replaced_after_a_thousand_forks() {
         python.fork_server() != first
     });
 }
+
+/// A script that takes so many megabytes.
+fn takes_memory(language: &str) -> &'static str {
+    match language {
+        NODEJS => {
+            "const all = []; for (let n = 0; n < params.mb; n++) all.push(Buffer.alloc(1 << 20, 1)); return all.length"
+        }
+        PYTHON => {
+            "all = [bytearray(b'x' * (1 << 20)) for _ in range(params['mb'])]\nresult = len(all)"
+        }
+        _ => {
+            "fn handle(params: Value, _: Value) -> Result<Value, String> {
+                let all: Vec<Vec<u8>> = (0..params[\"mb\"].as_u64().unwrap()).map(|_| vec![1; 1 << 20]).collect();
+                Ok(json!(all.len()))
+            }"
+        }
+    }
+}
+
+#[test]
+fn a_request_can_have_less_memory_than_the_limit() {
+    for language in [NODEJS, PYTHON, RUST] {
+        let supervisor = Supervisor::start(language, &[]);
+        let script = takes_memory(language);
+        let least = ("X-Memory-Limit-Bytes", "67108864");
+        let caller = ("X-Caller", "alice");
+        let run = |mb: u64, headers: &[(&str, &str)]| {
+            supervisor.execute_with(script, json!({ "mb": mb }), headers)
+        };
+        // Its process goes from one limit to the other.
+        for (mb, headers) in [
+            (1, &[caller, least][..]),
+            (150, &[caller]),
+            (1, &[caller, least]),
+        ] {
+            let answer = run(mb, headers);
+            assert_eq!(answer.status, 200, "{language}: {}", answer.body);
+            assert_eq!(answer.json()["result"], mb);
+        }
+        for _ in 0..2 {
+            let (status, _, message) = run(150, &[caller, least]).error();
+            assert_eq!(status, 422, "{language}: {message}");
+            assert!(
+                ["memory", "allocation"]
+                    .iter()
+                    .any(|word| message.contains(word)),
+                "{language}: {message}"
+            );
+        }
+        for wrong in ["", "0", "67108863", "268435457", "64Mi", "-1"] {
+            let (status, _, message) = run(1, &[("X-Memory-Limit-Bytes", wrong)]).error();
+            assert!(
+                status == 400 && message.contains("from 67108864 to 268435456"),
+                "{wrong}: {message}"
+            );
+        }
+    }
+}
