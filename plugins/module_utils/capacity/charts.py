@@ -29,8 +29,10 @@ ASSUMED_KUBERNETES = "1.34.0"
 KEPT = 400
 """Renderings that stay in the cache, the newest."""
 
-_UNREAD = ("annotations", "args", "command", "data", "env", "stringData")
+_UNREAD = ("args", "command", "data", "env", "stringData")
 """What nobody here reads, and secrets may be in: it is not kept."""
+_ANNOTATIONS = "sidecar.istio.io/"
+"""Those that are read begin so."""
 
 
 def rendered(
@@ -75,7 +77,7 @@ def _file_of(helm: str, release: dict[str, Any], kubernetes_version: str, api_ve
         return None
     told = os.stat(helm)
     digest = hashlib.sha256()
-    given = [release[name] for name in ("name", "namespace")] + [release.get("values") or {}]
+    given = [release[name] for name in ("name", "namespace")] + [release.get("values") or {}, _UNREAD, _ANNOTATIONS]
     digest.update(json.dumps([helm, told.st_size, told.st_mtime_ns, kubernetes_version, api_versions, given]).encode())
     # A chart's charts are links to folders, which rglob does not follow.
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -90,8 +92,16 @@ def _file_of(helm: str, release: dict[str, Any], kubernetes_version: str, api_ve
 
 def _read_of(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _read_of(part) for name, part in value.items() if name not in _UNREAD}
+        return {
+            name: _annotations(part) if name == "annotations" else _read_of(part)
+            for name, part in value.items()
+            if name not in _UNREAD
+        }
     return [_read_of(part) for part in value] if isinstance(value, list) else value
+
+
+def _annotations(given: Any) -> dict[str, Any]:
+    return {name: value for name, value in (given or {}).items() if name.startswith(_ANNOTATIONS)}
 
 
 def _keep(file: Path, objects: list[Object]) -> None:

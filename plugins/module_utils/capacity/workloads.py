@@ -184,8 +184,9 @@ def _workload(
         most=most,
         cpu=math.ceil(requests["cpu"] * 1000),
         memory=math.ceil(requests["memory"]),
-        containers=tuple(one["name"] for one in (pod.get("initContainers") or []) if _stays(one))
-        + tuple(one.get("name", "") for one in pod.get("containers") or []),
+        # The program is the first.
+        containers=tuple(one.get("name", "") for one in pod.get("containers") or [])
+        + tuple(one["name"] for one in (pod.get("initContainers") or []) if _stays(one)),
         volumes=tuple(_volume(claim, where) for claim in shape.claims),
         per_node=shape.per_node,
         passing=shape.passing,

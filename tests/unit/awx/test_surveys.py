@@ -140,23 +140,33 @@ def _converted(question: dict[str, Any], value: Any) -> Any:
 _FILE = yaml.safe_load((ROOT / "playbooks/vars/drills.yml").read_text(encoding="utf-8"))
 _DRILLS = _FILE["drill_table"] + _FILE["__drill_openfaas_table"]
 _SITE = yaml.safe_load((ROOT / "playbooks/site.yml").read_text(encoding="utf-8"))[0]["tasks"]
-_COMPONENTS = [
-    task["ansible.builtin.import_role"]["name"].rpartition(".")[2]
-    for task in _SITE
-    if "ansible.builtin.import_role" in task
-]
+_COMPONENTS = list(
+    dict.fromkeys(  # the mesh begins and ends it
+        task["ansible.builtin.import_role"]["name"].rpartition(".")[2]
+        for task in _SITE
+        if "ansible.builtin.import_role" in task
+    )
+)
 CHOICES = {
     "components": _COMPONENTS,
     "component": _COMPONENTS,
     "preflight_ignore_also": [check for check in CHECKS if check not in NEVER_IGNORED],
-    "rotate_tags": ["passwords", "certificates", "authorities", "secrets_key", "edge_authority", "api_keys", "mesh_authority"],
+    "rotate_tags": [
+        "passwords",
+        "certificates",
+        "authorities",
+        "secrets_key",
+        "edge_authority",
+        "api_keys",
+        "mesh_authority",
+    ],
     "drill_tags": sorted({tag for row in _DRILLS for tag in row["tags"]} | {"restore"}),
 }
 """Of lists, which have no choices in a specification: what the modules take."""
 
 THIS_RUN = (
     "capacity_", "component", "drift_", "drill_", "preflight_ignore_also", "restore_", "revision", "rollback_",
-    "rotate_", "teardown_",
+    "rotate_", "teardown_", "upgrade_",
 )  # fmt: skip
 """Variables that speak of one run, and of no environment."""
 

@@ -191,9 +191,9 @@ def test_production_at_the_designs_numbers(production: dict[str, Any]) -> None:
         if row["asked"] is not None:
             mine = row["asked"]
             assert mine["replicas"] == row["replicas"], row
-            # Sidecars come on top of what the design counts.
-            assert row["cpu"] <= mine["cpu"] <= row["cpu"] + 0.05, row
-            assert row["memory_gb"] <= mine["memory_gib"] <= row["memory_gb"] + 0.1, row
+            # Sidecars come on top of what the design counts, the proxy of the mesh (100m, 128Mi) among them.
+            assert row["cpu"] <= mine["cpu"] <= row["cpu"] + 0.15, row
+            assert row["memory_gb"] <= mine["memory_gib"] <= row["memory_gb"] + 0.2, row
     assert "StatefulSet data-services/redis-sentinel" in design["beside"]
     (pool,) = production["needed"]
     assert pool["type"] == "m5.2xlarge"
@@ -201,7 +201,7 @@ def test_production_at_the_designs_numbers(production: dict[str, Any]) -> None:
     assert pool["most"]["month"]["total"] > pool["least"]["month"]["total"] > 0
 
 
-@pytest.mark.parametrize(("inventory", "nodes"), [("production-eks", [13, 27]), ("production-gke", [13, 27])])
+@pytest.mark.parametrize(("inventory", "nodes"), [("production-eks", [13, 30]), ("production-gke", [13, 30])])
 def test_production_has_nodes_for_a_lost_zone_and_an_update(capacity_of, inventory: str, nodes: list[int]) -> None:
     report = capacity_of(inventory)
     pools = report["pools"]
@@ -217,7 +217,7 @@ def test_production_has_nodes_for_a_lost_zone_and_an_update(capacity_of, invento
 
 def test_the_quotas_count_the_same(production: dict[str, Any]) -> None:
     """What contradictions/quotas.py takes from variables is what the charts render."""
-    values, wrong = evaluated(data_services_storage_class="gp3")
+    values, wrong = evaluated(data_services_storage_class="gp3", mesh_enabled=True)
     assert not wrong
     rendered = {(one["namespace"], one["name"]): one for one in production["workloads"]}
     checked = 0
