@@ -44,6 +44,7 @@ REASONS = {
     "kind": "the cluster does not know the kind",
     "library": "a Python library or collection is missing",
     "load": "a load did not start, or ended by itself",
+    "mesh": "the mesh does not know, let in or refuse whom it should",
     "missing": "an object that is needed does not exist",
     "monitoring": "Prometheus does not see or do what it should",
     "moved": "what was to be hit is elsewhere by now",

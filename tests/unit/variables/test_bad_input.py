@@ -83,7 +83,7 @@ def looked(tmp_path_factory: pytest.TempPathFactory) -> str:
     [
         *TOLD,
         "platform_zones names us-east-1d, where no pool of platform_node_pools has nodes",
-        "no node is large enough for a pod: requests of 1 CPU and 64.0 GiB (Deployment openfaas-fn/rust-runtime)",
+        "no node is large enough for a pod: requests of 1.1 CPU and 64.1 GiB (Deployment openfaas-fn/rust-runtime)",
         "controller keeps 99 of Deployment controller/controller, which has 3",
         # Helm names the wrong place now and then.
         "invalid propertyName 'rumour'",

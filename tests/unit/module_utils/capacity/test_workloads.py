@@ -94,7 +94,7 @@ def test_a_pod_counts_with_the_proxy_that_the_mesh_puts_beside_it() -> None:
         },
     }
     found = one([meshed])
-    assert (found.cpu, found.memory, found.containers) == (600, GIB + 128 * MIB, ("istio-proxy", "web"))
+    assert (found.cpu, found.memory, found.containers) == (600, GIB + 128 * MIB, ("web", "istio-proxy"))
     del meshed["spec"]["template"]["metadata"]["labels"]
     assert one([meshed]).cpu == 500
 

@@ -106,7 +106,7 @@ def test_what_is_made_before_what_needs_it(on: Run) -> None:
 
     asked = [name(call) for call in on.calls]
     mine = [one for one in asked if one.startswith(("cacerts", "mesh", "istiod"))]
-    before = ["cacerts", "mesh-definitions", "mesh", "istiod,istio-cni,kiali", "istiod,istio-cni-node"]
+    before = ["cacerts", "mesh-definitions", "mesh", "mesh-leaving", "istiod,istio-cni,kiali", "istiod,istio-cni-node"]
     # Nobody has to prove who they are before every pod has a proxy.
     assert mine == [*before, "mesh-identities"] and asked[-1] == "mesh-identities"
     asks = {(obj["kind"], obj["metadata"]["namespace"]) for obj in batch(on, "mesh-identities")["objects"]}
@@ -257,10 +257,11 @@ def test_turned_off_all_of_it_goes_and_its_definitions_after_their_objects(colle
         if call["module"] in ("policy", "chart", "secret")
     ]
     # At the very end, when no pod has a proxy any more.
-    assert asked[-4:] == [("chart", None), ("policy", "mesh"), ("policy", "mesh-definitions"), ("secret", None)]
+    gone = [("policy", name) for name in ("mesh-leaving", "mesh", "mesh-definitions")]
+    assert asked[-5:] == [("chart", None), *gone, ("secret", None)]
     # Who has no proxy is let in before the first pod loses its own.
     names = [one["name"] for one in done.asked("policy")]
-    assert names == ["foundation", "mesh-identities", "controller", "mesh", "mesh-definitions"]
+    assert names == ["foundation", "mesh-identities", "controller", "mesh-leaving", "mesh", "mesh-definitions"]
     assert batch(done, "mesh-identities")["state"] == "absent"
     assert {release["state"] for args in done.asked("chart") for release in args["releases"]} == {"absent"}
     assert {one["state"] for args in done.asked("secret") for one in args["secrets"]} == {"absent"}
