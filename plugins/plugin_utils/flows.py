@@ -56,7 +56,7 @@ class Flow(NamedTuple):
 
 def fail(where: str, found: Any, expected: str) -> NoReturn:
     """Raise the error that names the row, what was found there and what was expected."""
-    raise AnsibleFilterError(f"network_policies: {where} is wrong. Found: {found!r}. Expected: {expected}.")
+    raise AnsibleFilterError(f"the table of flows: {where} is wrong. Found: {found!r}. Expected: {expected}.")
 
 
 def _endpoint(value: Any, where: str) -> Endpoint:

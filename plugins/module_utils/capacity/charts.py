@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.lambda_microservice.platform.plugins.module_utils.capacity.workloads import PROXY
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.concurrency import concurrently
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.helm import process
@@ -31,8 +32,6 @@ KEPT = 400
 
 _UNREAD = ("args", "command", "data", "env", "stringData")
 """What nobody here reads, and secrets may be in: it is not kept."""
-_ANNOTATIONS = "sidecar.istio.io/"
-"""Those that are read begin so."""
 
 
 def rendered(
@@ -77,7 +76,7 @@ def _file_of(helm: str, release: dict[str, Any], kubernetes_version: str, api_ve
         return None
     told = os.stat(helm)
     digest = hashlib.sha256()
-    given = [release[name] for name in ("name", "namespace")] + [release.get("values") or {}, _UNREAD, _ANNOTATIONS]
+    given = [release[name] for name in ("name", "namespace")] + [release.get("values") or {}, _UNREAD, PROXY]
     digest.update(json.dumps([helm, told.st_size, told.st_mtime_ns, kubernetes_version, api_versions, given]).encode())
     # A chart's charts are links to folders, which rglob does not follow.
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -101,7 +100,8 @@ def _read_of(value: Any) -> Any:
 
 
 def _annotations(given: Any) -> dict[str, Any]:
-    return {name: value for name, value in (given or {}).items() if name.startswith(_ANNOTATIONS)}
+    """Of all of them the proxy's alone are read."""
+    return {name: value for name, value in (given or {}).items() if name.startswith(PROXY)}
 
 
 def _keep(file: Path, objects: list[Object]) -> None:
