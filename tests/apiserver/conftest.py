@@ -84,23 +84,25 @@ def namespace(make_namespace):
 
 
 @pytest.fixture
-def batch(kubeconfig, namespace):
-    """Run the logic of the module policy for a batch in the test's namespace."""
+def apply(kubeconfig):
+    """Run the logic of the module policy with the arguments that a task gives it."""
     from ansible_collections.lambda_microservice.platform.plugins.module_utils.policy import policy
 
+    defaults = {"prune": True, "unserved": "fail", "existing": "adopt", "state": "present", "files": [], "objects": []}
+
+    def run(asked, check_mode=False, diff=False, **changes):
+        return policy.run({**defaults, **asked, "kubeconfig": kubeconfig, **changes}, check_mode, diff)
+
+    return run
+
+
+@pytest.fixture
+def batch(apply, namespace):
+    """Run the logic of the module policy for a batch in the test's namespace."""
+
     def run(objects, check_mode=False, diff=False, **changes):
-        params = {
-            "kubeconfig": kubeconfig,
-            "name": "batch",
-            "namespace": namespace,
-            "objects": copy.deepcopy(objects),
-            "prune": True,
-            "unserved": "fail",
-            "existing": "adopt",
-            "state": "present",
-            **changes,
-        }
-        return policy.run(params, check_mode, diff)
+        asked = {"name": "batch", "namespace": namespace, "objects": copy.deepcopy(objects)}
+        return apply(asked, check_mode, diff, **changes)
 
     return run
 

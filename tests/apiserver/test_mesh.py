@@ -8,7 +8,6 @@ import uuid
 import pytest
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.chart import chart
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.policy import policy
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.secret import secret
 
 from tests.unit.variables.rendering import ROOT, collection_without_cluster, run
@@ -43,7 +42,7 @@ def on(tmp_path_factory, collections, cluster):
 
 
 @pytest.fixture
-def apply(kubeconfig):
+def apply_all(kubeconfig, apply):
     """Everything that a run has asked of the modules, in its order; the results of each."""
 
     def everything(done):
@@ -51,9 +50,7 @@ def apply(kubeconfig):
         for call in done.calls:
             arguments = {**call["args"], "kubeconfig": kubeconfig}
             if call["module"] == "policy":
-                defaults = {"prune": True, "unserved": "fail", "existing": "adopt", "state": "present"}
-                given = {**defaults, "files": [], "objects": [], **arguments}
-                made.append(policy.run(given, check_mode=False, diff=False))
+                made.append(apply(call["args"]))
             elif call["module"] == "chart":
                 made.append(run_module(chart, arguments))
             elif call["module"] == "secret":
@@ -76,15 +73,15 @@ def peer_authentication(namespace, mode="STRICT"):
     return {"apiVersion": API, "kind": "PeerAuthentication", "metadata": metadata, "spec": {"mtls": {"mode": mode}}}
 
 
-def test_off_where_there_was_never_one_nothing_is_to_do(apply, collections, tmp_path):
+def test_off_where_there_was_never_one_nothing_is_to_do(apply_all, collections, tmp_path):
     """Not even its namespace is there."""
-    assert not any(one["changed"] for one in apply(asked_of(collections, tmp_path, mesh_enabled=False)))
+    assert not any(one["changed"] for one in apply_all(asked_of(collections, tmp_path, mesh_enabled=False)))
 
 
-def test_it_is_accepted_changes_nothing_again_and_goes(apply, on, collections, cluster, tmp_path, make_namespace):
+def test_it_is_accepted_changes_nothing_again_and_goes(apply_all, on, collections, cluster, tmp_path, make_namespace):
     # All but the one that is there while a mesh is left.
-    assert [one["changed"] for one in apply(on)].count(False) == 1
-    second = apply(on)
+    assert [one["changed"] for one in apply_all(on)].count(False) == 1
+    second = apply_all(on)
     assert not any(one["changed"] for one in second), [one for one in second if one["changed"]]
     # Without istiod, which would judge it, no object is taken.
     namespace = make_namespace()
@@ -94,7 +91,7 @@ def test_it_is_accepted_changes_nothing_again_and_goes(apply, on, collections, c
     assert found["type"] == "kubernetes.io/tls" and set(found["data"]) == {"tls.crt", "tls.key", "ca.crt"}
 
     off = asked_of(collections, tmp_path, mesh_enabled=False)
-    apply(off)
+    apply_all(off)
     assert cluster.get({**DEFINITION, "name": NAME}) is None
     for kind, name, where in (
         ("Secret", "cacerts", "istio-system"),
@@ -102,11 +99,11 @@ def test_it_is_accepted_changes_nothing_again_and_goes(apply, on, collections, c
         ("ConfigMap", "istio-cni-config", "kube-system"),
     ):
         assert cluster.get({"apiVersion": "v1", "kind": kind, "name": name, "namespace": where}) is None, name
-    assert not any(one["changed"] for one in apply(off))
+    assert not any(one["changed"] for one in apply_all(off))
 
 
-def test_what_somebody_else_has_keeps_the_definitions(apply, on, collections, cluster, tmp_path):
-    apply(on)
+def test_what_somebody_else_has_keeps_the_definitions(apply_all, on, collections, cluster, tmp_path):
+    apply_all(on)
     webhook = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration"}
     cluster.delete({**webhook, "metadata": {"name": "istiod-default-validator"}})
     namespace = f"foreign-{uuid.uuid4().hex[:8]}"
@@ -114,7 +111,7 @@ def test_what_somebody_else_has_keeps_the_definitions(apply, on, collections, cl
     with pytest.raises(PlatformError, match="mode"):
         cluster.apply(peer_authentication(namespace, "SOMETIMES"), "test")
     cluster.apply(peer_authentication(namespace), "test")
-    apply(asked_of(collections, tmp_path, mesh_enabled=False))
+    apply_all(asked_of(collections, tmp_path, mesh_enabled=False))
     assert cluster.get({**DEFINITION, "name": NAME}) is not None
     assert [obj["metadata"]["namespace"] for obj in cluster.list(API, "PeerAuthentication")] == [namespace]
     for definition in cluster.list("apiextensions.k8s.io/v1", "CustomResourceDefinition"):

@@ -6,7 +6,6 @@ import json
 
 import pytest
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.policy import policy
 
 from tests.unit.variables.rendering import ROOT, collection_without_cluster, run
 
@@ -37,20 +36,9 @@ def batches(tmp_path_factory, cluster):
     return found
 
 
-@pytest.fixture
-def apply(kubeconfig):
-    def run_module(batch, **changes):
-        params = {
-            "prune": True,
-            "unserved": "fail",
-            "existing": "adopt",
-            "state": "present",
-            "files": [],
-            "objects": [],
-        }
-        return policy.run({**params, **batch, "kubeconfig": kubeconfig, **changes}, check_mode=False, diff=False)
-
-    return run_module
+def test_a_look_before_the_first_run_tells_what_would_be_made(apply, batches):
+    for batch in batches.values():
+        assert apply(batch, check_mode=True)["changed"]
 
 
 def test_every_object_of_the_mesh_is_accepted_changes_nothing_again_and_goes(apply, batches, cluster):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import pytest
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.policy import policy
 
 from tests.unit.variables.rendering import ROOT, collection_without_cluster, run
 
@@ -36,12 +36,8 @@ def batch(tmp_path_factory, cluster):
 
 
 @pytest.fixture
-def apply(kubeconfig, batch):
-    def run_module(**changes):
-        params = {"prune": True, "unserved": "fail", "existing": "adopt", **batch, "kubeconfig": kubeconfig, **changes}
-        return policy.run(params, check_mode=False, diff=False)
-
-    return run_module
+def apply(apply, batch):
+    return partial(apply, batch)
 
 
 def test_it_is_accepted_changes_nothing_again_and_goes_without_its_definitions(apply, batch, cluster):

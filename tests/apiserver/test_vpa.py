@@ -7,7 +7,6 @@ import uuid
 
 import pytest
 from ansible_collections.lambda_microservice.platform.plugins.module_utils.errors import PlatformError
-from ansible_collections.lambda_microservice.platform.plugins.module_utils.policy import policy
 
 from tests.unit.variables.rendering import ROOT, collection_without_cluster, run
 
@@ -44,22 +43,6 @@ def _without_bundle(configuration):
     for webhook in configuration["webhooks"]:
         del webhook["clientConfig"]["caBundle"]
     return configuration
-
-
-@pytest.fixture
-def apply(kubeconfig):
-    def run_module(batch, **changes):
-        params = {
-            "prune": True,
-            "unserved": "fail",
-            "existing": "adopt",
-            "state": "present",
-            "files": [],
-            "objects": [],
-        }
-        return policy.run({**params, **batch, "kubeconfig": kubeconfig, **changes}, check_mode=False, diff=False)
-
-    return run_module
 
 
 def removed(apply, batches):

@@ -270,6 +270,25 @@ def test_turned_off_all_of_it_goes_and_its_definitions_after_their_objects(colle
     assert "all.pods" not in policies(done, "controller", "controller")
 
 
+def test_while_proxies_go_the_others_speak_plain_text_and_go_everywhere(
+    collections: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECORDED_AS_CHANGED", "mesh-identities")
+    done = site(collections, tmp_path, "mesh,controller_policy", {"mesh_enabled": False})
+    assert done.rc == 0, done.output
+    states = [(one["name"], one.get("state", "present")) for one in done.asked("policy")]
+    # After nobody is asked any more, and until the last pod has lost its proxy.
+    order = [("mesh-identities", "absent"), ("mesh-leaving", "present"), ("controller", "present")]
+    assert states[:3] == order and ("mesh-leaving", "absent") in states[3:]
+    leaving = next(one for one in done.asked("policy") if one["name"] == "mesh-leaving")
+    found = {(obj["kind"], obj["metadata"]["namespace"]): obj["spec"] for obj in leaving["objects"]}
+    for namespace in ("ingress", "controller", "openfaas", "openfaas-fn"):
+        rule = found["DestinationRule", namespace]
+        assert rule == {"host": f"*.{namespace}.svc.cluster.local", "trafficPolicy": {"tls": {"mode": "DISABLE"}}}
+        assert found["Sidecar", namespace]["outboundTrafficPolicy"] == {"mode": "ALLOW_ANY"}
+    assert len(found) == 8
+
+
 def test_what_is_wrong_is_told_before_anything_is_asked(collections: Path, tmp_path: Path) -> None:
     given = {
         "mesh_enabled": True,
